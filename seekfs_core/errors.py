@@ -1,0 +1,254 @@
+"""Everything that can go wrong, as one tree of exceptions and one closed set of store failures.
+
+Two vocabularies, because blame is in the type:
+
+* ``StoreFailure`` is *data*: what an object store did instead of what it was asked. Machines
+  receive it in events, decide what it means, and hand it on in outcomes. It is never raised
+  inside the core.
+* ``SeekfsError`` is what a caller gets to see. Each class suggests the HTTP status of the
+  problem document that it becomes (RFC 9457), and can be pickled.
+
+::
+
+    SeekfsError
+    ├── BadRequest                 400  the request cannot be understood
+    │   └── InvalidName            400  a namespace, path, key or version that cannot be one
+    ├── NotFound                   404
+    │   ├── NoSuchNamespace        404
+    │   ├── NoSuchVersion          404
+    │   ├── NoSuchFile             404
+    │   ├── NoSuchContent          404  the path has other bytes than the hash asked for
+    │   └── NoSuchObject           404  a key of the bucket, asked for directly
+    ├── TooLarge                   413
+    ├── RangeNotSatisfiable        416  carries the size of the file
+    ├── StoreAnswered              502  the store answered, and wrongly, after all retries
+    │   ├── PageCorrupt            502  a page whose bytes are not those of the manifest, twice
+    │   └── ManifestInvalid        502  a manifest or HEAD that fails its checks
+    ├── StoreUnavailable           503  carries when to try again
+    ├── CeilingExceeded            503  something larger than a configured ceiling allows
+    ├── ShuttingDown               503
+    ├── StoreTimeout               504
+    ├── DeadlineExceeded           504  the read waited longer than it may
+    └── PublishError               409  a version could not be published
+        ├── PublishConflict        409  somebody else changed the same paths first
+        └── ConditionsNotHonoured  409  the store ignores conditional writes
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, ClassVar
+
+from attrs import field, frozen
+
+
+class FailureKind(enum.Enum):
+    """What an object store did instead of what it was asked. Closed: policy matches on it."""
+
+    UNREACHABLE = "unreachable"
+    """No connection, no name, a broken TLS handshake, or a reset before the answer's head."""
+
+    TIMED_OUT = "timed_out"
+    """No byte within the connect or read timeout."""
+
+    BUSY = "busy"
+    """500, 502, 503, 504 or 429: the store asks to be left alone for a moment."""
+
+    DENIED = "denied"
+    """401 or 403."""
+
+    MISSING = "missing"
+    """404."""
+
+    REDIRECTED = "redirected"
+    """301, 302, 307 or 308: another region or endpoint than the configured one."""
+
+    PRECONDITION = "precondition"
+    """412, or 409 for two conditional writes that met."""
+
+    BAD_ANSWER = "bad_answer"
+    """Another range, size or status than asked for."""
+
+    CUT_SHORT = "cut_short"
+    """The body ended, or the connection broke, before its announced length."""
+
+    BAD_CHECKSUM = "bad_checksum"
+    """A page whose CRC-32C is not the manifest's."""
+
+
+@frozen(kw_only=True)
+class StoreFailure:
+    """One failed request, as data.
+
+    ``detail`` is one sentence for people, with no secret in it. ``status`` and ``code`` are
+    the store's own (``503``, ``"SlowDown"``) where it answered at all.
+    ``retry_after_seconds`` is the store's ``Retry-After``.
+    """
+
+    kind: FailureKind
+    detail: str
+    status: int | None = None
+    code: str | None = None
+    retry_after_seconds: float | None = None
+
+
+class SeekfsError(Exception):
+    """The root of everything seekfs raises for a reason that a caller can act on.
+
+    ``detail`` is one sentence naming what and where. ``context`` holds the same facts as
+    fields (JSON scalars), for problem documents and logs.
+    """
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, /, **context: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.context: dict[str, Any] = context
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.detail, self.context)
+
+
+def _rebuild(kind: type[SeekfsError], detail: str, context: dict[str, Any]) -> SeekfsError:
+    return kind(detail, **context)
+
+
+class BadRequest(SeekfsError):
+    status, slug, title = 400, "bad-request", "The request cannot be understood"
+
+
+class InvalidName(BadRequest):
+    slug, title = "invalid-name", "A name that cannot be one"
+
+
+class NotFound(SeekfsError):
+    status, slug, title = 404, "not-found", "No such thing"
+
+
+class NoSuchNamespace(NotFound):
+    slug, title = "no-such-namespace", "No such namespace"
+
+
+class NoSuchVersion(NotFound):
+    slug, title = "no-such-version", "No such version"
+
+
+class NoSuchFile(NotFound):
+    slug, title = "no-such-file", "No such file"
+
+
+class NoSuchContent(NotFound):
+    slug, title = "no-such-content", "The file has other bytes than those asked for"
+
+
+class NoSuchObject(NotFound):
+    slug, title = "no-such-object", "No such object in the bucket"
+
+
+class TooLarge(SeekfsError):
+    status, slug, title = 413, "too-large", "More than one request may ask for"
+
+
+class RangeNotSatisfiable(SeekfsError):
+    """``context["size"]`` is the size of the representation in bytes."""
+
+    status, slug, title = 416, "range-not-satisfiable", "The range lies outside the file"
+
+
+class StoreAnswered(SeekfsError):
+    status, slug, title = 502, "store-answered-wrongly", "The object store answered wrongly"
+
+
+class PageCorrupt(StoreAnswered):
+    slug, title = "page-corrupt", "The store's bytes are not those of the manifest"
+
+
+class ManifestInvalid(StoreAnswered):
+    slug, title = "manifest-invalid", "A manifest that fails its checks"
+
+
+class StoreUnavailable(SeekfsError):
+    """``context["retry_after"]`` is when to try again, in whole seconds from now."""
+
+    status, slug, title = 503, "store-unavailable", "The object store cannot be reached"
+
+
+class CeilingExceeded(SeekfsError):
+    status, slug, title = 503, "ceiling-exceeded", "More than a configured ceiling allows"
+
+
+class ShuttingDown(SeekfsError):
+    status, slug, title = 503, "shutting-down", "The daemon is stopping"
+
+
+class StoreTimeout(SeekfsError):
+    status, slug, title = 504, "store-timeout", "The object store did not answer in time"
+
+
+class DeadlineExceeded(SeekfsError):
+    status, slug, title = 504, "deadline-exceeded", "The read waited longer than it may"
+
+
+class PublishError(SeekfsError):
+    status, slug, title = 409, "publish-failed", "The version could not be published"
+
+
+class PublishConflict(PublishError):
+    slug, title = "publish-conflict", "Somebody else changed the same paths first"
+
+
+class ConditionsNotHonoured(PublishError):
+    slug, title = "conditions-not-honoured", "The store ignores conditional writes"
+
+
+class ContractViolation(Exception):
+    """An embedder drove a machine in a way that it forbids; the machine is unchanged."""
+
+
+RETRY_AFTER_SECONDS_DEFAULT = 1.0
+"""What a 503 suggests where the store suggested nothing: a moment, not a minute."""
+
+
+def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:
+    """The error that a caller sees for a store failure that no retry has cured.
+
+    The mapping is the table of statuses in the contract (docs/SPEC.md, section 4).
+    """
+    where = f"{failure.detail} (key {key!r})"
+    facts: dict[str, Any] = {"key": key, **context}
+    if failure.status is not None:
+        facts["store_status"] = failure.status
+    if failure.code is not None:
+        facts["store_code"] = failure.code
+    match failure.kind:
+        case FailureKind.UNREACHABLE | FailureKind.BUSY:
+            after = failure.retry_after_seconds
+            seconds = RETRY_AFTER_SECONDS_DEFAULT if after is None else after
+            return StoreUnavailable(where, retry_after=max(1, round(seconds)), **facts)
+        case FailureKind.TIMED_OUT:
+            return StoreTimeout(where, **facts)
+        case FailureKind.BAD_CHECKSUM:
+            return PageCorrupt(where, **facts)
+        case (
+            FailureKind.DENIED
+            | FailureKind.MISSING
+            | FailureKind.REDIRECTED
+            | FailureKind.PRECONDITION
+            | FailureKind.BAD_ANSWER
+            | FailureKind.CUT_SHORT
+        ):
+            return StoreAnswered(where, **facts)
+
+
+@frozen
+class Problem:
+    """One thing wrong with an input, and where: ``$.files[3].size``, ``cache.l2.backend``."""
+
+    where: str = field()
+    what: str = field()
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"

@@ -1,0 +1,174 @@
+"""What a namespace, a path, a key of the bucket and HEAD may look like, and where things lie.
+
+Names are compared as bytes and never Unicode-normalised. Each rule exists once, as a function
+that says what is wrong with a name (``path_fault``) or None; the ``check_*`` functions raise
+what a caller gets to see. The layout of the bucket (docs/SPEC.md, section 2)::
+
+    namespaces/{ns}/HEAD                      b"v-42\\n"
+    namespaces/{ns}/manifests/v-{n}.json.gz   immutable
+    namespaces/{ns}/files/{path}              put there by people
+    namespaces/{ns}/objects/{sha256 hex}      put there by publishing, by content
+"""
+
+from __future__ import annotations
+
+import re
+
+from seekfs_core.errors import InvalidName, ManifestInvalid
+
+VERSION_MAX = 2**63 - 1
+"""Versions run from 1 to here, so that every language's signed 64-bit integer holds them."""
+
+PATH_BYTES_MAX = 1024
+"""UTF-8 bytes of a path; S3's own limit for a whole key."""
+
+KEY_BYTES_MAX = 1024
+"""UTF-8 bytes of a key of the bucket: S3's limit."""
+
+HEAD_BYTES_MAX = 64
+"""More than the longest HEAD (22 bytes); a larger object there is something else."""
+
+PROBE_KEY = ".seekfs/conditional-writes-probe"
+"""The one object of a bucket that proves that the store honours conditions on PUT."""
+
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_DOT_SEGMENT = re.compile(r"(?:\A|/)(\.{1,2})(?:/|\Z)")
+_HEAD = re.compile(rb"(?:v-?)?([0-9]+)\n?")
+_SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+
+# One search that finds any fault a path can have, its length apart. Manifests of a million
+# files go through it; only a path that it hits is looked at again, for the sentence.
+_PATH_SUSPECT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|(?:\A|/)\.{0,2}(?:/|\Z)")
+_KEY_SUSPECT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|(?:\A|/)\.{1,2}(?:/|\Z)")
+
+
+def namespace_fault(ns: str) -> str | None:
+    """What is wrong with a namespace's name, as the rest of a sentence, or None."""
+    if _NAMESPACE.fullmatch(ns):
+        return None
+    return "is not a namespace: 1 to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
+
+
+def path_fault(path: str) -> str | None:
+    """What is wrong with a path, as the rest of a sentence, or None."""
+    if not _PATH_SUSPECT.search(path):
+        return _length_fault(path, PATH_BYTES_MAX)
+    if not path:
+        return "is empty"
+    fault = _text_fault(path)
+    if fault is not None:
+        return fault
+    if path.startswith("/"):
+        return "begins with '/'"
+    if path.endswith("/"):
+        return "ends with '/'"
+    if "//" in path:
+        return "has an empty segment ('//')"
+    return _dot_fault(path)
+
+
+def object_key_fault(key: str) -> str | None:
+    """What is wrong with a key of the bucket, as the rest of a sentence, or None.
+
+    Empty segments are fine here: people have such objects, and a manifest can describe them.
+    """
+    if not key:
+        return "is empty"
+    if not _KEY_SUSPECT.search(key):
+        return _length_fault(key, KEY_BYTES_MAX)
+    return _text_fault(key) or _dot_fault(key)
+
+
+def _text_fault(text: str) -> str | None:
+    if _SURROGATE.search(text):
+        return "is not valid UTF-8 (lone surrogate)"
+    control = _CONTROL.search(text)
+    if control is not None:
+        return f"has the control character U+{ord(control[0]):04X} at {control.start()}"
+    return None
+
+
+def _dot_fault(text: str) -> str | None:
+    dots = _DOT_SEGMENT.search(text)
+    return None if dots is None else f"has a segment {dots[1]!r}"
+
+
+def _length_fault(text: str, bytes_max: int) -> str | None:
+    # Four bytes is the longest that UTF-8 makes of a character, so most texts need no encoding.
+    if len(text) * 4 <= bytes_max:
+        return None
+    length = len(text.encode("utf-8"))
+    return None if length <= bytes_max else f"is {length} bytes long; at most {bytes_max} are allowed"
+
+
+def check_namespace(ns: str) -> str:
+    """``ns`` itself, or ``InvalidName``."""
+    return _checked("namespace", ns, namespace_fault(ns))
+
+
+def check_path(path: str) -> str:
+    """``path`` itself, or ``InvalidName``."""
+    return _checked("path", path, path_fault(path))
+
+
+def check_object_key(key: str) -> str:
+    """``key`` itself, or ``InvalidName``."""
+    return _checked("key", key, object_key_fault(key))
+
+
+def _checked(what: str, name: str, fault: str | None) -> str:
+    if fault is None:
+        return name
+    # A name of megabytes does not belong into a log line or a problem document.
+    shown = repr(name) if len(name) <= 200 else f"{name[:200]!r}..."
+    raise InvalidName(f"{what} {shown} {fault}", parameter=what, value=ascii(name[:200]))
+
+
+def parse_head(stored: bytes) -> int:
+    """The version that the bytes of a HEAD object name, or ``ManifestInvalid``.
+
+    Other writers leave out the dash, the ``v`` or the newline; all of these are read.
+    """
+    if len(stored) > HEAD_BYTES_MAX:
+        raise ManifestInvalid(f"HEAD is {len(stored)} bytes long; at most {HEAD_BYTES_MAX} are allowed")
+    match = _HEAD.fullmatch(stored)
+    if match is None:
+        raise ManifestInvalid(f"HEAD holds {stored!r}, which names no version (expected b'v-42\\n')")
+    version = int(match[1])
+    if not 1 <= version <= VERSION_MAX:
+        raise ManifestInvalid(f"HEAD names version {version}; versions are 1 to {VERSION_MAX}")
+    return version
+
+
+def format_head(version: int) -> bytes:
+    """What a HEAD object that names ``version`` holds."""
+    return b"v-%d\n" % version
+
+
+def head_key(ns: str) -> str:
+    """The key of a namespace's HEAD."""
+    return f"namespaces/{ns}/HEAD"
+
+
+def manifest_key(ns: str, version: int) -> str:
+    """The key of the manifest of one version."""
+    return f"namespaces/{ns}/manifests/v-{version}.json.gz"
+
+
+def files_prefix(ns: str) -> str:
+    """What the keys of all objects under ``files/`` of a namespace begin with."""
+    return f"namespaces/{ns}/files/"
+
+
+def file_object_key(ns: str, path: str) -> str:
+    """The key where people put a file, and where ``seekfs put`` puts it."""
+    return f"namespaces/{ns}/files/{path}"
+
+
+def content_object_key(ns: str, sha256_hex: str) -> str:
+    """The key of content that publishing uploaded; ``sha256_hex`` is 64 lower-case digits."""
+    if not _SHA256_HEX.fullmatch(sha256_hex):
+        raise ValueError(f"not a SHA-256 in lower-case hex: {sha256_hex[:80]!r}")
+    return f"namespaces/{ns}/objects/{sha256_hex}"

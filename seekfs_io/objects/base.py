@@ -1,0 +1,144 @@
+"""What seekfs needs of an object store, and nothing more.
+
+Every call is *one* request: no retries, no redirects, no decoding. Whether and when a failed
+call is made again is decided in ``seekfs_core.retry``. A failure is raised as ``StoreError``
+and carries the ``StoreFailure`` that the core understands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from attrs import frozen
+
+from seekfs_core.errors import StoreFailure
+
+
+class StoreError(Exception):
+    """A request that failed. ``failure`` says how; it never holds a secret or a signature."""
+
+    def __init__(self, failure: StoreFailure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+
+    def __reduce__(self) -> tuple[type[StoreError], tuple[StoreFailure]]:
+        return type(self), (self.failure,)
+
+
+@frozen(kw_only=True)
+class ObjectStat:
+    """What a store says of an object. ``size`` in bytes; ``etag`` with its quotes, as sent.
+
+    ``last_modified`` is an ISO 8601 time in UTC (``2026-01-31T12:00:00Z``), or None where the
+    store said nothing.
+    """
+
+    key: str
+    size: int
+    etag: str | None
+    last_modified: str | None = None
+
+
+class ObjectReader(Protocol):
+    """The open body of one GET: bytes [``start``, ``stop``) of an object of ``size`` bytes.
+
+    ``start`` and ``stop`` are what the store answered, already checked against what was asked.
+    Closing before the end closes the connection, so that nobody reads a stale remainder.
+    """
+
+    key: str
+    etag: str | None
+    size: int
+    start: int
+    stop: int
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill the front of ``view`` with the next bytes; their number, 0 at the end.
+
+        A body that ends before ``stop`` raises ``StoreError`` (``CUT_SHORT``), one that says
+        nothing for the read timeout ``TIMED_OUT``.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class ObjectStore(Protocol):
+    """One bucket. Calls may come from many threads at once."""
+
+    name: str
+    """The engine: ``sdk`` or ``file``."""
+
+    def head(self, key: str) -> ObjectStat:
+        """Size and ETag of an object, without its bytes."""
+        ...
+
+    def get(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        if_match: str | None = None,
+    ) -> ObjectReader:
+        """Open bytes [start, stop) of an object, or all of it from 0 when ``stop`` is None.
+
+        With ``stop`` the request carries a Range and only a 206 with exactly that range is
+        taken: a 200, another range or a Content-Length that does not fit is ``BAD_ANSWER``.
+        """
+        ...
+
+    def put(
+        self,
+        key: str,
+        body: bytes | memoryview,
+        *,
+        if_none_match: bool = False,
+        if_match: str | None = None,
+        content_type: str = "application/octet-stream",
+    ) -> str | None:
+        """Store an object in one request; the new ETag.
+
+        ``if_none_match`` creates only (``If-None-Match: *``), ``if_match`` replaces only that
+        ETag. A refusal is ``PRECONDITION``.
+        """
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectStat]:
+        """Every object whose key starts with ``prefix``, in key order, page after page."""
+        ...
+
+    def create_upload(self, key: str) -> str:
+        """Begin a multipart upload; its id."""
+        ...
+
+    def upload_part(self, key: str, upload: str, number: int, body: bytes | memoryview) -> str:
+        """Send part ``number`` (from 1); its ETag."""
+        ...
+
+    def complete_upload(self, key: str, upload: str, etags: list[str]) -> str | None:
+        """Join the parts, in order; the object's ETag. A 200 that holds an error is a failure."""
+        ...
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Forget an upload that was begun, and its parts."""
+        ...
+
+    def create_bucket(self) -> bool:
+        """Make the bucket; False when it was there. For ``just mc-mb`` and the demo."""
+        ...
+
+    def close(self) -> None:
+        """Close idle connections."""
+        ...
