@@ -1,0 +1,365 @@
+"""The client of a running daemon, on ``requests``.
+
+Answers are read with the care that ``seekfs_io.answers`` describes. Two more rules are kept here:
+
+* **A connection never outlives a fork.** Two processes that share a socket read each other's
+  bytes, so a client notices that it lives in another process and lets its connections go.
+* **Nothing retries.** The daemon has retried what can be (its budget pays for it), and what is left
+  is for the caller to know.
+
+The calls and their answers are those of docs/SPEC.md, section 4.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+import requests
+import requests.adapters
+import urllib3.exceptions
+from attrs import frozen
+
+from seekfs_core.errors import BadRequest, InvalidName
+from seekfs_io.answers import (
+    FRAMES_TYPE,
+    BadAnswer,
+    Body,
+    DaemonError,
+    DaemonUnreachable,
+    Frame,
+    ShortRead,
+    body_of,
+    decode_document,
+    media_type,
+    problem_error,
+    read_frame,
+    reason_of,
+    refusal,
+)
+
+__all__ = [
+    "BadAnswer",
+    "BlobHead",
+    "Body",
+    "Client",
+    "DaemonError",
+    "DaemonUnreachable",
+    "Frame",
+    "Item",
+    "Readiness",
+    "ShortRead",
+]
+
+POOL_SIZE_MAX: Final = 64
+CONNECT_TIMEOUT_SECONDS: Final = 5.0
+READ_TIMEOUT_SECONDS: Final = 150.0
+"""Longer than the daemon's own deadline (``api.request_deadline_sec``), so that its word comes first."""
+
+Item = tuple[str, int, int]
+"""One range of a batch: path, offset and length in bytes."""
+
+
+@frozen(kw_only=True)
+class BlobHead:
+    """What ``HEAD /blob`` says. ``length`` in bytes; ``hash`` as ``sha256:<hex>``."""
+
+    length: int
+    hash: str
+    version: int
+    stale: bool
+
+
+@frozen(kw_only=True)
+class Readiness:
+    """``/readyz``: whether the daemon can serve, and its own words on why not."""
+
+    ready: bool
+    document: Mapping[str, Any]
+
+
+class Client:
+    """A daemon at ``base_url`` (``http://host:port``). Calls may come from many threads at once.
+
+    ``session`` is the caller's own ``requests.Session`` (its adapters, proxies and headers are used as
+    they are). Without one the client makes its own, which reads no proxy settings from the environment:
+    a daemon is on this node or beside it.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        session: requests.Session | None = None,
+        *,
+        connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
+    ) -> None:
+        self.base_url = _checked_url(base_url)
+        self._timeout = (connect_timeout_seconds, read_timeout_seconds)
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._is_own = session is None
+        self._session = _own_session() if session is None else session
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def blob(
+        self,
+        ns: str,
+        path: str,
+        off: int | None = None,
+        length: int | None = None,
+        *,
+        version: int | None = None,
+        hash: str | None = None,  # noqa: A002
+    ) -> bytes:
+        """Bytes [off, off + length) of a file: all of it by default, cut at its end."""
+        with self.open_blob(ns, path, off, length, version=version, hash=hash) as body:
+            return body.read()
+
+    def open_blob(
+        self,
+        ns: str,
+        path: str,
+        off: int | None = None,
+        length: int | None = None,
+        *,
+        version: int | None = None,
+        hash: str | None = None,  # noqa: A002
+    ) -> Body:
+        """The same bytes as a stream, for what should not be in memory at once."""
+        query = _blob_query(ns, path, version, hash) | {"off": off, "len": length}
+        return body_of(self._request("GET", "/blob", query))
+
+    def head(
+        self,
+        ns: str,
+        path: str,
+        *,
+        version: int | None = None,
+        hash: str | None = None,  # noqa: A002
+    ) -> BlobHead:
+        """Length, hash and version of a file, without its bytes."""
+        with body_of(self._request("HEAD", "/blob", _blob_query(ns, path, version, hash))) as body:
+            # A HEAD has no body: nothing is left to be read of the length that it announces.
+            length, body.length = body.length or 0, 0
+            return BlobHead(length=length, hash=body.hash, version=body.version, stale=body.stale)
+
+    def readv(self, ns: str, items: Sequence[Item], version: int | None = None) -> list[bytes]:
+        """The bytes of every item, in the order asked for.
+
+        All or nothing: one item that cannot be read, or reaches past the end of its file, fails the
+        batch. Use ``readv_frames`` where items may fail one by one.
+        """
+        with body_of(self._readv(ns, items, version, "application/octet-stream")) as body:
+            expected = sum(length for _, _, length in items)
+            if body.length != expected:
+                raise BadAnswer(
+                    f"{self.base_url}/readv announced {body.length} bytes for ranges of {expected} in all",
+                    expected=expected,
+                )
+            return [body.read_exactly(length) for _, _, length in items]
+
+    def readv_frames(
+        self, ns: str, items: Sequence[Item], version: int | None = None
+    ) -> Iterator[tuple[int, bytes | DaemonError]]:
+        """``(index, bytes)`` for each item in order, or ``(index, DaemonError)`` for one that failed.
+
+        Every frame's CRC-32C is verified. Items are cut at the end of their file. An item is held in
+        memory whole; ``frames`` gives its pieces.
+        """
+        pieces: list[bytes] = []
+        for frame in self.frames(ns, items, version):
+            match frame.status:
+                case 206:
+                    pieces.append(frame.payload)
+                case 200:
+                    pieces.append(frame.payload)
+                    yield frame.index, b"".join(pieces)
+                    pieces = []
+                case status:
+                    pieces = []
+                    yield frame.index, problem_error(frame.payload, status, f"{self.base_url}/readv", None)
+
+    def frames(self, ns: str, items: Sequence[Item], version: int | None = None) -> Iterator[Frame]:
+        """Every frame of a batch as it arrives, verified, at most one page of memory at a time.
+
+        Ends after the last frame of the last item; a body that ends sooner is ``ShortRead``, one that goes
+        on ``BadAnswer``.
+        """
+        response = self._readv(ns, items, version, FRAMES_TYPE)
+        url = f"{self.base_url}/readv"
+        with Body(response, url, None) as body:
+            if media_type(response) != FRAMES_TYPE:
+                raise BadAnswer(f"{url} answered {media_type(response) or 'no type'}, not {FRAMES_TYPE}")
+            index = 0
+            while index < len(items):
+                frame = read_frame(body, index, url)
+                yield frame
+                index += frame.status != 206
+            if body.read(1):
+                raise BadAnswer(f"{url} goes on after the last of {len(items)} items")
+
+    # -- straight to the store, for looking into trouble -----------------------------------------------
+
+    def test_head(
+        self, ns: str | None = None, path: str | None = None, *, key: str | None = None
+    ) -> dict[str, Any]:
+        """``{key, size, etag, last_modified}`` of the object behind a file, from the store."""
+        return self._json("/test_head", {"ns": ns, "path": path, "key": key})
+
+    def test_s3(
+        self,
+        ns: str | None = None,
+        path: str | None = None,
+        *,
+        off: int,
+        length: int,
+        key: str | None = None,
+    ) -> dict[str, Any]:
+        """``{key, off, len, bytes, seconds, status}`` of one GET that passes the cache by."""
+        return self._json("/test_s3", {"ns": ns, "path": path, "key": key, "off": off, "len": length})
+
+    def test_stream(self, ns: str, path: str, page_id: int) -> dict[str, Any]:
+        """Brings one page into L2: ``{page_id, off, len, crc32c, tier, bytes_fetched}``."""
+        return self._json("/test_stream", {"ns": ns, "path": path, "page_id": page_id})
+
+    # -- the daemon itself -------------------------------------------------------------------------
+
+    def health(self) -> bool:
+        """True while the process lives; raises where it does not answer."""
+        with body_of(self._request("GET", "/healthz", {})) as body:
+            return body.read().strip() == b"ok"
+
+    def ready(self) -> Readiness:
+        """Whether the daemon can serve now, and why not."""
+        response = self._request("GET", "/readyz", {}, accepted=(200, 503))
+        ready = response.status_code == 200
+        with body_of(response) as body:
+            return Readiness(ready=ready, document=decode_document(body.read(), f"{self.base_url}/readyz"))
+
+    def metrics(self) -> str:
+        """Every counter, in Prometheus's text format."""
+        with body_of(self._request("GET", "/metrics", {})) as body:
+            return body.read().decode("utf-8")
+
+    def advisor(self) -> dict[str, Any]:
+        """``{namespaces: [{ns, version, files, bytes, gets_made, gets_saved, ...}]}``."""
+        return self._json("/advisor", {})
+
+    def close(self) -> None:
+        """Close idle connections. A session that was handed in stays its owner's, and open."""
+        if self._is_own:
+            self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- how ---------------------------------------------------------------------------------------
+
+    def _request(
+        self,
+        method: str,
+        call: str,
+        query: Mapping[str, str | int | None],
+        *,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        accepted: tuple[int, ...] = (200,),
+    ) -> requests.Response:
+        """One request, its answer's head read; whatever is not ``accepted`` is raised."""
+        url = self.base_url + call + _encoded(query)
+        try:
+            response = self._session_here().request(
+                method,
+                url,
+                data=data,
+                # A body that a proxy has compressed could not be counted against its length.
+                headers={"Accept-Encoding": "identity", **(headers or {})},
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise DaemonUnreachable(
+                f"no answer from {self.base_url}: {reason_of(error)}", url=self.base_url
+            ) from error
+        if response.status_code in accepted:
+            return response
+        raise refusal(response, self.base_url + call)
+
+    def _readv(self, ns: str, items: Sequence[Item], version: int | None, accept: str) -> requests.Response:
+        try:
+            data = msgspec.json.encode([{"path": path, "off": off, "len": size} for path, off, size in items])
+        except UnicodeEncodeError as error:
+            raise InvalidName("a path of the batch is not valid Unicode", where="items") from error
+        return self._request(
+            "POST",
+            "/readv",
+            {"ns": ns, "version": version},
+            data=data,
+            headers={"Accept": accept, "Content-Type": "application/json"},
+        )
+
+    def _json(self, call: str, query: Mapping[str, str | int | None]) -> dict[str, Any]:
+        with body_of(self._request("GET", call, query)) as body:
+            return decode_document(body.read(), self.base_url + call)
+
+    def _session_here(self) -> requests.Session:
+        """The session, its connections let go after a fork."""
+        if self._pid == os.getpid():
+            return self._session
+        with self._lock:
+            if self._pid != os.getpid():
+                if self._is_own:
+                    self._session = _own_session()
+                else:
+                    self._session.close()
+                self._pid = os.getpid()
+        return self._session
+
+
+def _own_session() -> requests.Session:
+    session = requests.Session()
+    # Neither proxies nor .netrc: the file would be looked for at every single request.
+    session.trust_env = False
+    adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=POOL_SIZE_MAX)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _checked_url(base_url: str) -> str:
+    try:
+        parts = urlsplit(base_url)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_usable = is_usable and not (parts.query or parts.fragment)
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise BadRequest(f"{base_url!r} is no address of a daemon: http://HOST:PORT is", url=base_url)
+    return base_url.rstrip("/")
+
+
+def _blob_query(
+    ns: str, path: str, version: int | None, file_hash: str | None
+) -> dict[str, str | int | None]:
+    return {"ns": ns, "path": path, "version": version, "hash": file_hash}
+
+
+def _encoded(query: Mapping[str, str | int | None]) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    try:
+        return "?" + urlencode(given, quote_via=quote, safe="/") if given else ""
+    except UnicodeEncodeError as error:
+        raise InvalidName("a name that is not valid Unicode", where="query") from error
