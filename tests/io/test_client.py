@@ -375,12 +375,23 @@ def test_a_connection_closed_before_the_answer_is_told_apart() -> None:
             client.health()
 
 
-def test_a_connection_cut_in_the_body_is_a_short_read() -> None:
+class Credulous(requests.adapters.HTTPAdapter):
+    """An adapter, as a user may bring one, that does not hold bodies against their length."""
+
+    def send(self, *given: Any, **more: Any) -> requests.Response:
+        response = super().send(*given, **more)
+        response.raw.enforce_content_length = False
+        return response
+
+
+@pytest.mark.parametrize("adapter", [requests.adapters.HTTPAdapter, Credulous])
+def test_a_connection_cut_in_the_body_is_a_short_read(adapter: type[requests.adapters.HTTPAdapter]) -> None:
     def serve(connection: socket.socket, number: int) -> None:
         receive_head(connection)
         connection.sendall(answer(b"x" * 1000, 2000))
 
-    with listener(serve) as url, Client(url) as client:
+    with listener(serve) as url, requests.Session() as session, Client(url, session) as client:
+        session.mount("http://", adapter())
         with pytest.raises(ShortRead, match="of 2000 bytes"):
             client.blob("dev", "a.bin")
 
