@@ -1,0 +1,577 @@
+"""The configuration: every key from every layer, and everything wrong with it at once."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from seekfs_io.config import (
+    Config,
+    ConfigError,
+    ListenAddress,
+    as_table,
+    environment_name,
+    load_config,
+    render_config,
+)
+from seekfs_io.config_tree import SCHEMA
+from seekfs_io.memory_limits import memory_bytes_available
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+# For every key: a value that is not the default, as the file writes it and as the tree has it.
+OTHER_VALUES: dict[str, tuple[str, Any]] = {
+    "cache.slab_size_mib": ("0.0625", 0.0625),
+    "cache.l1_memory_gib": ("0.5", 0.5),
+    "cache.l2_ssd_gib": ("1.25", 1.25),
+    "cache.inflight_mib": ("64", 64),
+    "cache.l2.backend": ('"mem"', "mem"),
+    "cache.l2.segment_path": ('"/data/l2"', "/data/l2"),
+    "s3.engine": ('"crt"', "crt"),
+    "s3.endpoint": ('"https://s3.example.org:9443"', "https://s3.example.org:9443"),
+    "s3.region": ('"eu-central-2"', "eu-central-2"),
+    "s3.bucket": ('"other.bucket-1"', "other.bucket-1"),
+    "s3.access_key_id": ('"AKIAEXAMPLE"', "AKIAEXAMPLE"),
+    "s3.secret_access_key": ('"abc/+="', "abc/+="),
+    "s3.session_token": ('"token=="', "token=="),
+    "s3.addressing_style": ('"virtual"', "virtual"),
+    "s3.ca_bundle": (f'"{__file__}"', __file__),
+    "s3.verify": ("false", False),
+    "s3.proxy": ('"http://user:word@proxy:3128"', "http://user:word@proxy:3128"),
+    "s3.anonymous": ("true", True),
+    "s3.get_budget_per_sec": ("0.5", 0.5),
+    "s3.get_budget_burst": ("1", 1),
+    "s3.range_coalesce_max_mib": ("16", 16),
+    "s3.max_inflight_gets": ("7", 7),
+    "s3.retry_max_attempts": ("1", 1),
+    "s3.retry_initial_backoff_ms": ("0", 0),
+    "s3.connect_timeout_sec": ("0.25", 0.25),
+    "s3.read_timeout_sec": ("1e2", 100.0),
+    "manifest.head_ttl_sec": ("0", 0),
+    "manifest.max_mib": ("2", 2),
+    "manifest.pins": ("{ dev = 42, prod = 9223372036854775807 }", {"dev": 42, "prod": 2**63 - 1}),
+    "api.listen": ('"[::1]:0"', "[::1]:0"),
+    "api.readv_max_mib": ("1.5", 1.5),
+    "api.request_max_mib": ("1", 1),
+    "api.request_deadline_sec": ("3", 3),
+    "api.send_timeout_sec": ("4", 4),
+    "api.drain_sec": ("0", 0),
+    "api.debug": ("true", True),
+    "log.level": ('"debug"', "debug"),
+    "log.format": ('"json"', "json"),
+}
+
+# What else must be given for a key's value to make sense.
+COMPANIONS: dict[str, dict[str, str]] = {
+    "s3.access_key_id": {"s3.secret_access_key": '"abc"'},
+    "s3.secret_access_key": {"s3.access_key_id": '"abc"'},
+    "s3.session_token": {"s3.access_key_id": '"abc"', "s3.secret_access_key": '"abc"'},
+}
+
+
+def load(
+    path: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    memory: int | None = 64 * GIB,
+) -> Config:
+    return load_config(None if path is None else str(path), overrides, environ or {}, lambda: memory)
+
+
+def write(directory: Path, text: str) -> Path:
+    path = directory / "test.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def toml(values: Mapping[str, str]) -> str:
+    lines = []
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        lines.append(f"{section}.{name} = {value}")
+    return "\n".join(lines) + "\n"
+
+
+def value_of(config: Config, key: str) -> Any:
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def problems_of(*arguments: Any, **keywords: Any) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        load(*arguments, **keywords)
+    return {problem.where: problem.what for problem in caught.value.problems}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+def test_other_values_cover_every_key() -> None:
+    assert set(OTHER_VALUES) == set(SCHEMA.rules)
+    assert all(value_of(Config(), key) != value for key, (_, value) in OTHER_VALUES.items())
+
+
+@pytest.mark.parametrize("key", OTHER_VALUES)
+@pytest.mark.parametrize("layer", ["file", "environment", "command line", "command line as text"])
+def test_each_key_from_each_layer(tmp_path: Path, key: str, layer: str) -> None:
+    written, value = OTHER_VALUES[key]
+    values = COMPANIONS.get(key, {}) | {key: written}
+    parsed = {name: tomllib.loads(f"v = {text}")["v"] for name, text in values.items()}
+    texts = {name: text.strip('"') for name, text in values.items()}
+    empty = write(tmp_path, "")
+    if layer == "file":
+        config = load(write(tmp_path, toml(values)))
+    elif layer == "environment":
+        config = load(empty, environ={environment_name(name): text for name, text in texts.items()})
+    elif layer == "command line":
+        config = load(empty, parsed)
+    else:
+        config = load(empty, texts)
+    assert value_of(config, key) == value
+    assert type(value_of(config, key)) is type(value)
+    for other in SCHEMA.rules.keys() - values.keys():
+        assert value_of(config, other) == value_of(Config(), other)
+
+
+def test_precedence(tmp_path: Path) -> None:
+    path = write(tmp_path, "[api]\nlisten = '127.0.0.1:1'\ndrain_sec = 1\nsend_timeout_sec = 1\n")
+    environ = {"SEEKFS_API_LISTEN": "127.0.0.1:2", "SEEKFS_API_DRAIN_SEC": "2"}
+    config = load(path, {"api.listen": "127.0.0.1:3", "api.debug": None}, environ)
+    assert (config.api.listen, config.api.drain_sec, config.api.send_timeout_sec) == ("127.0.0.1:3", 2, 1)
+
+
+def test_where_the_file_is_found(tmp_path: Path) -> None:
+    named = write(tmp_path, "[s3]\nbucket = 'named'\n")
+    other = tmp_path / "other.toml"
+    other.write_text("[s3]\nbucket = 'other'\n")
+    environ = {"SEEKFS_CONFIG": str(other)}
+    assert load(named, environ=environ).s3.bucket == "named"
+    assert load(environ=environ).s3.bucket == "other"
+    Path("seekfs.toml").write_text("[s3]\nbucket = 'here'\n")
+    assert load(environ=environ).s3.bucket == "other"
+    assert load().s3.bucket == "here"
+    assert load().path == "seekfs.toml"
+
+
+def test_without_a_file_a_newcomer_needs_no_server() -> None:
+    config = load()
+    assert (config.path, config.s3.engine, config.s3.file_root) == (None, "file", "./.seekfs/store")
+    assert config.cache.l2.segment_path == "./.seekfs/l2"
+    changed = load(environ={"SEEKFS_S3_ENGINE": "sdk", "SEEKFS_CACHE_L2_SEGMENT_PATH": "/l2"})
+    assert (changed.s3.engine, changed.s3.endpoint, changed.cache.l2.segment_path) == ("sdk", None, "/l2")
+
+
+def test_an_empty_file_has_the_defaults_of_the_specification(tmp_path: Path) -> None:
+    config = load(write(tmp_path, ""), memory=None)
+    assert attrs.evolve(config, path=None) == Config()
+    assert (config.s3.engine, config.s3.endpoint, config.s3.access_key_id) == ("sdk", None, None)
+    assert config.cache.l2.segment_path == "/var/lib/seekfs/l2"
+
+
+def test_the_file_of_the_repository_shows_every_default() -> None:
+    path = Path(__file__).parents[2] / "seekfs.toml"
+    config = load(path, memory=None)
+    shown = {"s3.endpoint": "http://localhost:9000"}
+    shown |= {"s3.access_key_id": "minioadmin", "s3.secret_access_key": "minioadmin"}
+    for key in SCHEMA.rules:
+        assert value_of(config, key) == shown.get(key, value_of(Config(), key))
+    written = {
+        f"{section}.{key}" for section, table in tomllib.loads(path.read_text()).items() for key in table
+    }
+    absent = {
+        "manifest.max_mib",
+        "s3.session_token",
+        "s3.addressing_style",
+        "s3.ca_bundle",
+        "s3.verify",
+        "s3.proxy",
+        "s3.anonymous",
+    }
+    assert written | absent == {key for key in SCHEMA.rules if not key.startswith("cache.l2.")} | {"cache.l2"}
+
+
+def test_aliases(tmp_path: Path) -> None:
+    config = load(write(tmp_path, "[cache.l2]\nbackend = 'slabfile'\nslabfile_path = '/old'\n"))
+    assert (config.cache.l2.backend, config.cache.l2.segment_path) == ("segmentstore", "/old")
+    environ = {"SEEKFS_CACHE_L2_SLABFILE_PATH": "/env"}
+    assert load(environ=environ).cache.l2.segment_path == "/env"
+    assert load(overrides={"cache.l2.slabfile_path": "/line"}).cache.l2.segment_path == "/line"
+
+
+def test_an_alias_in_one_layer_overrides_the_key_of_a_lower_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "[cache.l2]\nsegment_path = '/file'\n")
+    assert load(path, environ={"SEEKFS_CACHE_L2_SLABFILE_PATH": "/env"}).cache.l2.segment_path == "/env"
+
+
+@pytest.mark.parametrize("layer", ["file", "environment", "command line"])
+def test_a_key_together_with_its_alias_is_refused(tmp_path: Path, layer: str) -> None:
+    if layer == "file":
+        found = problems_of(write(tmp_path, "[cache.l2]\nsegment_path = '/a'\nslabfile_path = '/a'\n"))
+    elif layer == "environment":
+        names = ("SEEKFS_CACHE_L2_SLABFILE_PATH", "SEEKFS_CACHE_L2_SEGMENT_PATH")
+        found = problems_of(environ=dict.fromkeys(names, "/a"))
+    else:
+        found = problems_of(overrides={"cache.l2.segment_path": "/a", "cache.l2.slabfile_path": "/a"})
+    assert found == {
+        "cache.l2.segment_path": "is given together with its alias slabfile_path; give one of them"
+    }
+
+
+WRONG_VALUES: list[tuple[str, str]] = [
+    ("cache.slab_size_mib", "true"),
+    ("cache.slab_size_mib", '"8"'),
+    ("cache.slab_size_mib", "0.05"),
+    ("cache.slab_size_mib", "65"),
+    ("cache.slab_size_mib", "1.001"),
+    ("cache.slab_size_mib", "nan"),
+    ("cache.l1_memory_gib", "0"),
+    ("cache.l1_memory_gib", "-1"),
+    ("cache.l1_memory_gib", "inf"),
+    ("cache.l1_memory_gib", "nan"),
+    ("cache.l1_memory_gib", "[1]"),
+    ("cache.l2_ssd_gib", "1e300"),
+    ("cache.inflight_mib", "{}"),
+    ("cache.l2.backend", '"disk"'),
+    ("cache.l2.backend", "1"),
+    ("cache.l2.segment_path", '""'),
+    ("cache.l2.segment_path", '"a\\u0000b"'),
+    ("s3.engine", '"SDK"'),
+    ("s3.endpoint", '""'),
+    ("s3.endpoint", '"localhost:9000"'),
+    ("s3.endpoint", '"ftp://localhost"'),
+    ("s3.endpoint", '"http://"'),
+    ("s3.endpoint", '"http://host:port"'),
+    ("s3.endpoint", '"http://host:70000"'),
+    ("s3.endpoint", '"http://host?x=1"'),
+    ("s3.endpoint", '"http://user:word@host"'),
+    ("s3.endpoint", '"file:///data"'),
+    ("s3.region", '"us east"'),
+    ("s3.bucket", '"a/b"'),
+    ("s3.bucket", '".."'),
+    ("s3.ca_bundle", '"/does/not/exist.pem"'),
+    ("s3.verify", "0"),
+    ("s3.verify", '"false"'),
+    ("s3.proxy", '"proxy:3128"'),
+    ("s3.anonymous", "1"),
+    ("s3.get_budget_per_sec", "0"),
+    ("s3.get_budget_burst", "0"),
+    ("s3.get_budget_burst", "1.5"),
+    ("s3.get_budget_burst", "true"),
+    ("s3.range_coalesce_max_mib", "0"),
+    ("s3.max_inflight_gets", "0"),
+    ("s3.max_inflight_gets", "1e1"),
+    ("s3.retry_max_attempts", "0"),
+    ("s3.retry_initial_backoff_ms", "-1"),
+    ("s3.connect_timeout_sec", "0"),
+    ("s3.read_timeout_sec", "1e9"),
+    ("s3.addressing_style", '"Path"'),
+    ("s3.access_key_id", '"a b"'),
+    ("s3.secret_access_key", '"a\\nb"'),
+    ("manifest.head_ttl_sec", "-0.1"),
+    ("manifest.max_mib", "0"),
+    ("manifest.pins", "[]"),
+    ("manifest.pins", "{ dev = 0 }"),
+    ("manifest.pins", "{ dev = 9223372036854775808 }"),
+    ("manifest.pins", "{ dev = true }"),
+    ("manifest.pins", "{ dev = 1.0 }"),
+    ("manifest.pins", '{ dev = "1" }'),
+    ("manifest.pins", "{ Dev = 1 }"),
+    ("api.listen", '""'),
+    ("api.listen", '":7070"'),
+    ("api.listen", '"127.0.0.1"'),
+    ("api.listen", '"127.0.0.1:"'),
+    ("api.listen", '"127.0.0.1:65536"'),
+    ("api.listen", '"127.0.0.1:+1"'),
+    ("api.listen", '"127.0.0.1:７"'),
+    ("api.listen", '"::1:7070"'),
+    ("api.listen", '"[localhost]:7070"'),
+    ("api.listen", '"[::1]"'),
+    ("api.listen", '"unix:"'),
+    ("api.listen", f'"unix:/{"x" * 107}"'),
+    ("api.listen", "7070"),
+    ("api.readv_max_mib", "0"),
+    ("api.request_max_mib", "nan"),
+    ("api.request_deadline_sec", "0"),
+    ("api.send_timeout_sec", "0"),
+    ("api.drain_sec", "-1"),
+    ("api.debug", '"yes"'),
+    ("log.level", '"INFO"'),
+    ("log.format", '"xml"'),
+]
+
+
+@pytest.mark.parametrize(("key", "written"), WRONG_VALUES)
+def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(
+    tmp_path: Path, key: str, written: str
+) -> None:
+    values = COMPANIONS.get(key, {}) | {key: written}
+    found = problems_of(write(tmp_path, toml(values)))
+    assert list(found) == [key]
+    assert "it must be" in found[key] or "give" in found[key]
+
+
+def test_wrong_values_cover_every_key_that_can_be_wrong() -> None:
+    assert {key for key, _ in WRONG_VALUES} == SCHEMA.rules.keys() - {"s3.session_token"}
+
+
+@pytest.mark.parametrize("text", ["1_0", " 1", "1 ", "１", "0x10", "1e", "", "nan", "inf", "None", "true"])
+def test_numbers_in_the_environment_are_written_as_in_toml(text: str) -> None:
+    assert list(problems_of(environ={"SEEKFS_API_DRAIN_SEC": text})) == ["api.drain_sec"]
+
+
+@pytest.mark.parametrize("text", ["1", "True", "yes", "", "on"])
+def test_booleans_in_the_environment_are_true_and_false(text: str) -> None:
+    assert list(problems_of(environ={"SEEKFS_API_DEBUG": text})) == ["api.debug"]
+
+
+@pytest.mark.parametrize("text", ["{ dev = 1 }", '{"dev": 1}', "{dev=1}"])
+def test_tables_in_the_environment_are_toml_or_json(text: str) -> None:
+    assert load(environ={"SEEKFS_MANIFEST_PINS": text}).manifest.pins == {"dev": 1}
+
+
+@pytest.mark.parametrize("text", ["dev=1", "{}\nx = 1", "[" * 100_000, "{ dev = 1", "null"])
+def test_what_is_no_table_is_refused(text: str) -> None:
+    assert list(problems_of(environ={"SEEKFS_MANIFEST_PINS": text})) == ["manifest.pins"]
+
+
+def test_an_empty_variable_takes_an_optional_key_away(tmp_path: Path) -> None:
+    path = write(tmp_path, "[s3]\naccess_key_id = 'a'\nsecret_access_key = 'b'\nendpoint = 'http://x'\n")
+    names = ("SEEKFS_S3_ACCESS_KEY_ID", "SEEKFS_S3_SECRET_ACCESS_KEY", "SEEKFS_S3_ENDPOINT")
+    config = load(path, environ=dict.fromkeys(names, ""))
+    assert (config.s3.access_key_id, config.s3.secret_access_key, config.s3.endpoint) == (None, None, None)
+
+
+def test_unknown_keys_are_refused_with_what_may_have_been_meant(tmp_path: Path) -> None:
+    text = "[cache]\nl1_memory_gb = 1\n[api.tls]\ncert = 'x'\n[chache]\n[cache.l2]\npath = '/x'\n"
+    found = problems_of(write(tmp_path, text), {"s3.buckets": "x"}, {"SEEKFS_S3_BUKET": "x"})
+    assert set(found) == {
+        "cache.l1_memory_gb",
+        "api.tls",
+        "chache",
+        "cache.l2.path",
+        "s3.buckets",
+        "SEEKFS_S3_BUKET",
+    }
+    assert "did you mean cache.l1_memory_gib?" in found["cache.l1_memory_gb"]
+    assert "did you mean cache?" in found["chache"]
+    assert "did you mean s3.bucket?" in found["s3.buckets"]
+    assert "did you mean SEEKFS_S3_BUCKET?" in found["SEEKFS_S3_BUKET"]
+
+
+def test_a_key_with_a_dot_in_quotes_is_not_a_path(tmp_path: Path) -> None:
+    assert list(problems_of(write(tmp_path, '"api.listen" = "127.0.0.1:1"\n'))) == ["api.listen"]
+
+
+def test_a_section_that_is_a_value_is_refused(tmp_path: Path) -> None:
+    found = problems_of(write(tmp_path, "api = 1\n[cache]\nl2 = '/x'\n"))
+    assert found == {
+        "api": "1 is not a section; write [api]",
+        "cache.l2": '"/x" is not a section; write [cache.l2]',
+    }
+
+
+def test_what_kubernetes_sets_for_a_service_is_not_an_unknown_key() -> None:
+    load(
+        environ={
+            "SEEKFS_PORT": "tcp://10.0.0.1:7070",
+            "SEEKFS_S3_SERVICE_HOST": "10.0.0.1",
+            "SEEKFS_S3_SERVICE_PORT": "9000",
+            "SEEKFS_S3_SERVICE_PORT_HTTP": "9000",
+            "SEEKFS_S3_PORT": "tcp://10.0.0.1:9000",
+            "SEEKFS_S3_PORT_9000_TCP": "tcp://10.0.0.1:9000",
+            "SEEKFS_S3_PORT_9000_TCP_ADDR": "10.0.0.1",
+        }
+    )
+
+
+def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, "[cache]\nslab_size_mib = 64\ninflight_mib = 1\n[s3]\nengine = 'x'\nfoo = 1\n")
+    found = problems_of(
+        path, {"api.listen": "x"}, {"SEEKFS_LOG_LEVEL": "loud", "SEEKFS_S3_ACCESS_KEY_ID": "a"}
+    )
+    assert set(found) == {
+        "s3.engine",
+        "s3.foo",
+        "log.level",
+        "api.listen",
+        "cache.inflight_mib",
+        "s3.secret_access_key",
+    }
+    assert "(from SEEKFS_LOG_LEVEL)" in found["log.level"]
+    assert "(from the command line)" in found["api.listen"]
+
+
+IMPOSSIBLE_TOGETHER: list[tuple[str, str]] = [
+    ("cache.inflight_mib = 7.9", "cache.inflight_mib"),
+    ("cache.l1_memory_gib = 0.0078", "cache.l1_memory_gib"),
+    ("cache.l2_ssd_gib = 0.0078", "cache.l2_ssd_gib"),
+    ("cache.slab_size_mib = 64\ncache.inflight_mib = 63", "cache.inflight_mib"),
+    ("s3.access_key_id = 'a'", "s3.secret_access_key"),
+    ("s3.secret_access_key = 'a'", "s3.access_key_id"),
+    ("s3.session_token = 'a'", "s3.session_token"),
+    ("s3.anonymous = true\ns3.access_key_id = 'a'\ns3.secret_access_key = 'a'", "s3.anonymous"),
+    ("s3.engine = 'file'\ns3.endpoint = 'http://localhost:9000'", "s3.endpoint"),
+    ("s3.engine = 'file'\ns3.endpoint = 'file://host/dir'", "s3.endpoint"),
+    ("s3.engine = 'file'\ns3.endpoint = 'file:dir'", "s3.endpoint"),
+    ("s3.engine = 'sdk'\ns3.endpoint = '/data'", "s3.endpoint"),
+]
+
+
+@pytest.mark.parametrize(("text", "where"), IMPOSSIBLE_TOGETHER)
+def test_values_that_are_impossible_together(tmp_path: Path, text: str, where: str) -> None:
+    assert list(problems_of(write(tmp_path, text + "\n"))) == [where]
+
+
+def test_the_memory_tier_has_no_disk_ceiling_to_check(tmp_path: Path) -> None:
+    load(write(tmp_path, "cache.l2_ssd_gib = 0.001\ncache.l2.backend = 'mem'\n"))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "root"),
+    [
+        (None, "./.seekfs/store"),
+        ("file:///data/my%20store", "/data/my store"),
+        ("/data/a%20b", "/data/a%20b"),
+        ("relative/dir", "relative/dir"),
+    ],
+)
+def test_the_root_of_the_file_engine(endpoint: str | None, root: str) -> None:
+    assert load(overrides={"s3.endpoint": endpoint}).s3.file_root == root
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:7070", ListenAddress(host="127.0.0.1", port=7070)),
+        ("localhost:0", ListenAddress(host="localhost", port=0)),
+        ("[::]:7070", ListenAddress(host="::", port=7070)),
+        ("unix:/run/seekfs.sock", ListenAddress(unix_path="/run/seekfs.sock")),
+        ("unix:./seekfs.sock", ListenAddress(unix_path="./seekfs.sock")),
+    ],
+)
+def test_listen_addresses(text: str, address: ListenAddress) -> None:
+    config = load(overrides={"api.listen": text})
+    assert config.api.address == address
+    assert str(config.api.address) == text
+
+
+def test_sizes_in_bytes(tmp_path: Path) -> None:
+    config = load(write(tmp_path, "cache.l2_ssd_gib = 0.0625\ncache.slab_size_mib = 0.0625\n"))
+    assert config.cache.l2_ssd_bytes == 64 * MIB
+    assert config.cache.slab_size_bytes == 64 * 1024
+    assert config.cache.inflight_bytes == 256 * MIB
+    assert config.s3.range_coalesce_max_bytes == 32 * MIB
+    assert config.manifest.max_bytes == GIB
+    assert config.api.readv_max_bytes == 4 * GIB
+    assert config.api.request_max_bytes == 64 * MIB
+
+
+def test_l1_is_capped_at_half_of_the_memory_there_is(tmp_path: Path) -> None:
+    path = write(tmp_path, "")
+    assert load(path, memory=None).cache.l1_memory_bytes == 32 * GIB
+    assert load(path, memory=64 * GIB).cache.l1_memory_bytes == 32 * GIB
+    capped = load(path, memory=10 * GIB)
+    assert (capped.cache.l1_memory_bytes, capped.cache.l1_is_capped) == (5 * GIB, True)
+    assert "capped at 5.00 GiB" in render_config(capped)
+    assert list(problems_of(path, memory=15 * MIB)) == ["cache.l1_memory_gib"]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"[api\n", "is not TOML"), (b"\xff = 1\n", "is not UTF-8"), (b"a = 1\na = 2\n", "is not TOML")],
+)
+def test_a_file_that_cannot_be_parsed(tmp_path: Path, content: bytes, what: str) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    assert what in problems_of(path)[str(path)]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    for found in (problems_of(tmp_path / "no.toml"), problems_of(environ={"SEEKFS_CONFIG": "no.toml"})):
+        assert next(iter(found.values())) == "cannot be read: No such file or directory"
+    assert "cannot be read" in problems_of(tmp_path)[str(tmp_path)]
+
+
+SECRETS = {
+    "s3.access_key_id": "visible-id",
+    "s3.secret_access_key": "hidden-secret",
+    "s3.session_token": "hidden-token",
+    "s3.proxy": "http://someone:hidden-word@proxy:3128",
+}
+
+
+def test_secrets_are_never_shown() -> None:
+    config = load(overrides=SECRETS)
+    for shown in (render_config(config), json.dumps(as_table(config)), repr(config), str(config)):
+        assert "hidden" not in shown
+        assert "visible-id" in shown
+    bad = {key: value + " \n" for key, value in SECRETS.items()}
+    with pytest.raises(ConfigError) as caught:
+        load(overrides=bad | {"s3.endpoint": "http://someone:hidden-word@host"})
+    assert "hidden" not in str(caught.value) + repr(caught.value)
+    assert {problem.where for problem in caught.value.problems} == {*SECRETS, "s3.endpoint"}
+
+
+def test_what_is_rendered_loads_as_the_same_configuration(tmp_path: Path) -> None:
+    values = {
+        key: parsed for key, (_, parsed) in OTHER_VALUES.items() if key not in (*SECRETS, "s3.anonymous")
+    }
+    config = load(write(tmp_path, ""), values)
+    again = load(write(tmp_path, render_config(config)))
+    assert again == config
+
+
+def test_the_error_can_be_pickled() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(overrides={"a.b": 1, "api.listen": 1})
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.problems) == (str(caught.value), caught.value.problems)
+
+
+def memory(files: Mapping[str, str]) -> int | None:
+    return memory_bytes_available(files.get)
+
+
+MEMINFO = {"/proc/meminfo": "MemTotal:       16777216 kB\nMemFree: 1 kB\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({}, 16 * GIB),
+        ({"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/memory.max": "1073741824\n"}, GIB),
+        ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/memory.max": "1073741824\n"}, GIB),
+        ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.max": "max\n"}, 16 * GIB),
+        ({"/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.max": "99999999999999\n"}, 16 * GIB),
+        (
+            {
+                "/proc/self/cgroup": "4:cpu,memory:/x/y\n1:name=systemd:/\n",
+                "/sys/fs/cgroup/memory/x/y/memory.limit_in_bytes": "2147483648\n",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            },
+            2 * GIB,
+        ),
+    ],
+)
+def test_memory_is_the_smallest_limit(files: dict[str, str], expected: int | None) -> None:
+    assert memory(files if expected is None else MEMINFO | files) == expected
+
+
+def test_the_memory_of_this_machine_can_be_told() -> None:
+    total = memory_bytes_available()
+    assert total is not None
+    assert total > 64 * MIB
