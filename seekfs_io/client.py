@@ -145,8 +145,14 @@ class Client:
         hash: str | None = None,  # noqa: A002
     ) -> BlobHead:
         """Length, hash and version of a file, without its bytes."""
-        with body_of(self._request("HEAD", "/blob", _blob_query(ns, path, version, hash))) as body:
-            # A HEAD has no body: nothing is left to be read of the length that it announces.
+        try:
+            response = self._request("HEAD", "/blob", _blob_query(ns, path, version, hash))
+        except DaemonError:
+            # The answer to a HEAD cannot say what is wrong; that to a GET of nothing at all does.
+            self.open_blob(ns, path, 0, 0, version=version, hash=hash).close()
+            raise
+        with body_of(response) as body:
+            # Nothing will come of the length that a HEAD announces.
             length, body.length = body.length or 0, 0
             return BlobHead(length=length, hash=body.hash, version=body.version, stale=body.stale)
 

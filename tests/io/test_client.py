@@ -131,6 +131,15 @@ def test_head_reads_the_facts_and_no_body(daemon: responses.RequestsMock, client
     assert (head.length, head.hash, head.version, head.stale) == (1 << 30, "sha256:ab", 7, False)
 
 
+def test_head_of_what_is_not_there_says_what_is_not_there(
+    daemon: responses.RequestsMock, client: Client
+) -> None:
+    daemon.head(f"{URL}/blob", status=404)
+    daemon.get(f"{URL}/blob", json=PROBLEM, status=404)
+    with pytest.raises(DaemonError, match="has no file 'a.bin'"):
+        client.head("dev", "a.bin")
+
+
 # -- /readv --------------------------------------------------------------------------------------
 
 ITEMS = [("b.bin", 4, 3), ("a.bin", 0, 0), ("b.bin", 0, 4)]
