@@ -14,9 +14,12 @@ import json
 import sys
 import time
 
+import click
+
 from seekfs_core.errors import SeekfsError
+from seekfs_io.cli.options import daemon_url
 from seekfs_io.client import Client
-from seekfs_io.config import ConfigError, load_config
+from seekfs_io.config import ConfigError
 
 READ_BYTES_MAX = 64 << 20
 RANGE_BYTES = 4096
@@ -67,7 +70,7 @@ def main() -> int:
     parser.add_argument("path")
     given = parser.parse_args()
     try:
-        with Client(f"http://{load_config().api.listen}") as client:
+        with Client(daemon_url(None, None)) as client:
             match given.command:
                 case "head":
                     print(json.dumps(client.test_head(given.ns, given.path)))
@@ -75,7 +78,7 @@ def main() -> int:
                     print(json.dumps(client.test_stream(given.ns, given.path, 0)))
                 case _:
                     return demo(client, given.ns, given.path)
-    except (ConfigError, SeekfsError) as error:
+    except (ConfigError, SeekfsError, click.ClickException) as error:
         print(f"smoke-{given.command}: {error}", file=sys.stderr)
         return 1
     return 0
