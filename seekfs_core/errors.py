@@ -37,6 +37,7 @@ Two vocabularies, because blame is in the type:
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from attrs import field, frozen
@@ -82,7 +83,8 @@ class StoreFailure:
 
     ``detail`` is one sentence for people, with no secret in it. ``status`` and ``code`` are
     the store's own (``503``, ``"SlowDown"``) where it answered at all.
-    ``retry_after_seconds`` is the store's ``Retry-After``.
+    ``retry_after_seconds`` is the store's ``Retry-After``. ``facts`` are further fields for the
+    problem document, where the core knows more than the store said.
     """
 
     kind: FailureKind
@@ -90,6 +92,7 @@ class StoreFailure:
     status: int | None = None
     code: str | None = None
     retry_after_seconds: float | None = None
+    facts: Mapping[str, Any] = field(factory=dict)
 
 
 class SeekfsError(Exception):
@@ -218,7 +221,7 @@ def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:
     The mapping is the table of statuses in the contract (docs/SPEC.md, section 4).
     """
     where = f"{failure.detail} (key {key!r})"
-    facts: dict[str, Any] = {"key": key, **context}
+    facts: dict[str, Any] = {"key": key, **context, **failure.facts}
     if failure.status is not None:
         facts["store_status"] = failure.status
     if failure.code is not None:

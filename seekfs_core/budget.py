@@ -1,0 +1,52 @@
+"""How many requests a node may start: the generic cell rate algorithm (GCRA).
+
+In any window of ``t`` seconds at most ``rate * t + burst`` requests start. The whole state is
+one number, the *theoretical arrival time*: when the next request would be due if requests came
+evenly at ``rate``. Functions are pure over that number, so threads or processes can share it
+under any lock they like.
+
+A budget starts *empty*, with no burst saved up: a process that was just restarted has no way to
+know what its predecessor spent, and this way the bound holds across the restart too. At the
+default of 200 per second the burst is back after a tenth of a second.
+
+Source: ITU-T I.371, annex A (virtual scheduling).
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+from attrs import field, frozen, validators
+
+BudgetState = NewType("BudgetState", float)
+"""The theoretical arrival time of the next request, in monotonic seconds."""
+
+
+@frozen
+class GetBudget:
+    """A rate in requests per second and a burst in requests (at least 1)."""
+
+    rate_per_second: float = field(validator=validators.gt(0))
+    burst: int = field(validator=validators.ge(1))
+
+    @property
+    def interval_seconds(self) -> float:
+        """The time that one request takes out of the budget."""
+        return 1.0 / self.rate_per_second
+
+    def empty(self, now: float) -> BudgetState:
+        """A budget whose burst is spent: the next request may start one interval from now."""
+        return BudgetState(now + self.burst * self.interval_seconds)
+
+    def ready_at(self, state: BudgetState) -> float:
+        """When the next request may start; in the past if it may start now."""
+        return state - (self.burst - 1) * self.interval_seconds
+
+    def take(self, state: BudgetState, now: float) -> tuple[BudgetState, float]:
+        """Spend one request: the new state, and the time from which that request may start.
+
+        The time is ``now`` where the budget allows it. A caller that does not want to hold a
+        place in line asks ``ready_at`` first.
+        """
+        start_at = max(now, self.ready_at(state))
+        return BudgetState(max(state, start_at) + self.interval_seconds), start_at

@@ -1,0 +1,671 @@
+"""When each request to the store starts, who waits for it, and what its failure means to them.
+
+Two kinds of work share the node's budget and slots:
+
+* **GETs of pages.** Readers say which pages they want; the scheduler cuts GETs on the grid, starts
+  them as budget, slots and room allow, checks every page that arrives and tells who gets it.
+* **Calls**: everything else that costs a request (HEAD of a namespace, a manifest, a look at an
+  object). Their answers are opaque here. They hold no page buffers and go first: a page cannot
+  be wanted before a manifest names it.
+
+What it guarantees:
+
+* one fetch of a page at a time, however many readers want it; who comes later joins;
+* GETs and calls started in any window are within the budget, retries included; in flight at most
+  ``inflight_gets_max``;
+* bytes of page buffers handed out (``room``) never exceed ``room_bytes_max``;
+* every reader gets exactly one outcome for each page it wants, unless it leaves;
+* a reader that leaves fails nobody; a GET that nobody wants any more is not started;
+* pages that arrived before a GET failed are kept: the retry asks for the rest.
+
+**Room.** A GET reserves the bytes of its pages when it starts and keeps them over its retries.
+What was delivered belongs to the driver, which says ``RoomReturned`` when the last holder of a
+page has let go of it (or RAM, which has a ceiling of its own, has taken it over). A reader that
+wants to read a page back from disk asks with ``RoomWanted``; such requests need no budget and go
+before GETs. GETs leave a quarter of the room to them (one that is larger than the other three
+quarters may start when it is alone), so that reading back what is cached does not wait for a
+store that is in trouble.
+
+**No deadlock over room.** A reader may hold pages that it will need later. If it then waited for
+room itself, readers could wait for each other for ever. So when the head of the queue does not
+fit, every reader that waits (``ReadWaits``) for something that has no room yet is told to let go
+of what it holds ahead (``DropAhead``). Whoever still holds room is then either moving or waiting
+for a GET that has its room already.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections import deque
+from collections.abc import Iterable
+
+from attrs import define, evolve, field
+
+from seekfs_core import grid
+from seekfs_core.budget import BudgetState, GetBudget
+from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure
+from seekfs_core.fetch_messages import (
+    CallEnded,
+    CallFailed,
+    CallLeft,
+    CallWanted,
+    DeliverPage,
+    DiscardPage,
+    DropAhead,
+    FailCall,
+    FailPage,
+    FetchAction,
+    FetchEvent,
+    FetchLimits,
+    FetchStatistics,
+    GetEnded,
+    GetFailed,
+    GetOpened,
+    GrantRoom,
+    PageArrived,
+    PageSource,
+    PagesWanted,
+    ReadLeft,
+    ReadWaits,
+    RoomReturned,
+    RoomWanted,
+    StartCall,
+    StartGet,
+)
+from seekfs_core.machine import Tick, advance
+from seekfs_core.pages import PageKey, page_key
+from seekfs_core.retry import RetryPolicy
+
+# --- the machine ----------------------------------------------------------------------------
+
+
+class GetState(enum.Enum):
+    """Where a GET is. ``BACKING_OFF`` holds its room, ``QUEUED`` does not yet unless it is a retry."""
+
+    QUEUED = "queued"
+    IN_FLIGHT = "in_flight"
+    BACKING_OFF = "backing_off"
+    OVER = "over"
+
+
+GET_TRANSITIONS: dict[tuple[GetState, str], frozenset[GetState]] = {
+    (GetState.QUEUED, "start"): frozenset({GetState.IN_FLIGHT}),
+    (GetState.QUEUED, "unwanted"): frozenset({GetState.OVER}),
+    (GetState.IN_FLIGHT, "opened"): frozenset({GetState.IN_FLIGHT}),
+    (GetState.IN_FLIGHT, "arrived"): frozenset({GetState.IN_FLIGHT}),
+    (GetState.IN_FLIGHT, "ended"): frozenset({GetState.OVER, GetState.QUEUED}),
+    (GetState.IN_FLIGHT, "failed"): frozenset({GetState.OVER, GetState.BACKING_OFF}),
+    (GetState.BACKING_OFF, "due"): frozenset({GetState.QUEUED}),
+    (GetState.BACKING_OFF, "unwanted"): frozenset({GetState.OVER}),
+}
+"""The whole life of a GET: (state, what happens) to the states it may land in."""
+
+CRC_ATTEMPTS_MAX = 2
+"""A page with a wrong checksum is asked for once more: a flipped bit on the way is cured by that, a
+falsified object is not."""
+
+
+@define(eq=False)
+class _Page:
+    """A page that is wanted and in no tier. Belongs to exactly one GET at any time."""
+
+    readers: dict[int, None] = field(factory=dict)  # Ordered, so that outcomes are reproducible.
+    crc_attempts: int = 0
+
+
+@define(eq=False)
+class _Get:
+    number: int
+    source: PageSource
+    page_start: int
+    page_stop: int
+    order: int
+    state: GetState = GetState.QUEUED
+    attempt: int = 0
+    has_room: bool = False
+    due: float = 0.0
+    arrived_stop: int = 0  # Pages [page_start, arrived_stop) have come in during this attempt.
+    refused: list[int] = field(factory=list)  # Pages of this attempt whose checksum was wrong.
+    etag: str | None = None
+    object_size: int | None = None
+
+    @property
+    def pages(self) -> range:
+        return range(self.page_start, self.page_stop)
+
+    def move(self, what: str, landing: GetState) -> None:
+        allowed = GET_TRANSITIONS.get((self.state, what))
+        if allowed is None:
+            raise ContractViolation(f"GET {self.number} is {self.state.value}: {what!r} cannot happen")
+        assert landing in allowed, (self.state, what, landing)
+        self.state = landing
+
+    def require(self, what: str) -> None:
+        if (self.state, what) not in GET_TRANSITIONS:
+            raise ContractViolation(f"GET {self.number} is {self.state.value}: {what!r} cannot happen")
+
+
+@define(eq=False)
+class _Call:
+    number: int
+    attempt: int = 0
+    in_flight: bool = False
+    wanted: bool = True
+    due: float = 0.0
+
+
+@define(eq=False)
+class _RoomRequest:
+    read: int
+    length: int
+    order: int
+
+
+@define
+class FetchScheduler:
+    """See the module's text. ``rng`` seeds the jitter of retries; ``now`` is when the budget begins."""
+
+    limits: FetchLimits
+    budget: GetBudget
+    retry: RetryPolicy
+    rng: random.Random
+    started_at: float
+    _now: float = field(init=False)
+    _budget_state: BudgetState = field(init=False)
+    _pages: dict[PageKey, _Page] = field(factory=dict, init=False)
+    _get_of: dict[PageKey, int] = field(factory=dict, init=False)
+    _gets: dict[int, _Get] = field(factory=dict, init=False)
+    _calls: dict[int, _Call] = field(factory=dict, init=False)
+    _wants: dict[int, dict[PageKey, None]] = field(factory=dict, init=False)
+    _waits: dict[int, PageKey | None] = field(factory=dict, init=False)
+    _dropped: set[int] = field(factory=set, init=False)
+    _call_queue: deque[_Call] = field(factory=deque, init=False)
+    _retry_queue: deque[_Get] = field(factory=deque, init=False)
+    _get_queue: deque[_Get] = field(factory=deque, init=False)
+    _room_queue: deque[_RoomRequest] = field(factory=deque, init=False)
+    _resting: list[_Get | _Call] = field(factory=list, init=False)
+    _room_used: int = field(default=0, init=False)
+    _in_flight: int = field(default=0, init=False)
+    _next_get: int = field(default=1, init=False)
+    _next_order: int = field(default=0, init=False)
+    _waits_for_budget: bool = field(default=False, init=False)
+    _gets_started: int = field(default=0, init=False)
+    _calls_started: int = field(default=0, init=False)
+    _gets_retried: int = field(default=0, init=False)
+    _pages_delivered: int = field(default=0, init=False)
+    _pages_refused: int = field(default=0, init=False)
+    _budget_waits: int = field(default=0, init=False)
+    _outcomes: dict[str, int] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._now = self.started_at
+        self._budget_state = self.budget.empty(self.started_at)
+
+    def feed(self, event: FetchEvent, now: float) -> tuple[FetchAction, ...]:
+        """One event in, the actions it calls for out; see ``seekfs_core.machine``."""
+        now = advance(self._now, now)
+        actions: list[FetchAction] = []
+        match event:
+            case PagesWanted():
+                self._want_pages(event)
+            case RoomWanted(read, length):
+                self._want_room(read, length)
+            case ReadWaits(read, page):
+                self._waits[read] = page
+            case ReadLeft(read):
+                self._leave(read)
+            case RoomReturned(length):
+                self._return_room(length)
+            case CallWanted(call):
+                self._want_call(call)
+            case CallLeft(call):
+                self._leave_call(call)
+            case GetOpened(get, etag, size):
+                opened = self._get(get, "opened")
+                opened.etag, opened.object_size = etag, size
+            case PageArrived():
+                self._page_arrived(event, actions)
+            case GetEnded(get):
+                self._get_ended(get, actions)
+            case GetFailed(get, failure):
+                self._get_failed(get, failure, now, actions)
+            case CallEnded(call):
+                self._call_ended(call)
+            case CallFailed(call, failure):
+                self._call_failed(call, failure, now, actions)
+            case Tick():
+                pass
+        self._now = now
+        self._start_what_may(now, actions)
+        return tuple(actions)
+
+    def next_deadline(self) -> float | None:
+        """When budget comes back for what waits for it, or a retry is due."""
+        times = [work.due for work in self._resting]
+        if self._waits_for_budget:
+            times.append(self.budget.ready_at(self._budget_state))
+        return min(times, default=None)
+
+    def is_wanted(self, page: PageKey) -> bool:
+        """Whether a fetch of this page is under way or queued, so that a reader would join it."""
+        return page in self._pages
+
+    def statistics(self) -> FetchStatistics:
+        return FetchStatistics(
+            gets_started=self._gets_started,
+            calls_started=self._calls_started,
+            gets_retried=self._gets_retried,
+            pages_delivered=self._pages_delivered,
+            pages_refused=self._pages_refused,
+            outcomes=dict(self._outcomes),
+            budget_waits=self._budget_waits,
+            in_flight=self._in_flight,
+            queued=len(self._get_queue) + len(self._retry_queue) + len(self._call_queue),
+            room_bytes_used=self._room_used,
+            room_bytes_max=self.limits.room_bytes_max,
+        )
+
+    # --- readers ----------------------------------------------------------------------------
+
+    def _want_pages(self, event: PagesWanted) -> None:
+        source = event.source
+        longest = max((_page_length(source, page_id) for page_id in event.pages), default=0)
+        if longest > self.limits.room_bytes_max:
+            raise ContractViolation(f"a page of {longest} bytes never fits {self.limits.room_bytes_max}")
+        wants = self._wants.setdefault(event.read, {})
+        missing: list[int] = []
+        for page_id in event.pages:
+            key = page_key(source.key, page_id)
+            page = self._pages.get(key)
+            if page is None:
+                page = self._pages[key] = _Page()
+                missing.append(page_id)
+            page.readers[event.read] = None
+            wants[key] = None
+        runs = grid.cut_gets(source.file, missing, self.limits.coalesce_bytes, self.limits.room_bytes_max)
+        for page_start, page_stop in runs:
+            self._get_queue.append(self._new_get(source, page_start, page_stop))
+
+    def _want_room(self, read: int, length: int) -> None:
+        if not 0 < length <= self.limits.room_bytes_max:
+            raise ContractViolation(f"{length} bytes of room never fit {self.limits.room_bytes_max}")
+        self._room_queue.append(_RoomRequest(read, length, self._new_order()))
+
+    def _leave(self, read: int) -> None:
+        self._forget_wants(read, keep=None)
+        self._wants.pop(read, None)
+        self._wait_over(read)
+        for request in [request for request in self._room_queue if request.read == read]:
+            self._room_queue.remove(request)
+
+    def _forget_wants(self, read: int, keep: PageKey | None) -> None:
+        """Take a reader off every page but ``keep``; what nobody wants now is not started."""
+        wants = self._wants.get(read, {})
+        touched: dict[int, None] = {}
+        for key in [key for key in wants if key != keep]:
+            del wants[key]
+            del self._pages[key].readers[read]
+            touched[self._get_of[key]] = None
+        for number in touched:
+            self._shed(self._gets[number])
+
+    def _wait_over(self, read: int) -> None:
+        self._waits.pop(read, None)
+        self._dropped.discard(read)
+
+    def _shed(self, get: _Get) -> None:
+        """Drop from a GET that is not in flight the pages that nobody wants.
+
+        What is left may be several runs: the first stays this GET, the others become GETs of
+        their own right behind it, in the same state. A GET in flight brings what it was sent for.
+        """
+        if get.state is GetState.IN_FLIGHT:
+            return
+        wanted = [page_id for page_id in get.pages if self._page(get, page_id).readers]
+        if len(wanted) == len(get.pages):
+            return
+        for page_id in get.pages:
+            if not self._page(get, page_id).readers:
+                self._forget_page(get, page_id)
+        if not wanted:
+            get.move("unwanted", GetState.OVER)
+            self._give_up(get)
+            return
+        (get.page_start, get.page_stop), *others = _runs(wanted)
+        for page_start, page_stop in others:
+            twin = self._new_get(get.source, page_start, page_stop)
+            twin.order = get.order
+            twin.state, twin.attempt, twin.has_room, twin.due = get.state, get.attempt, get.has_room, get.due
+            for line in (self._get_queue, self._retry_queue, self._resting):
+                if get in line:
+                    line.insert(line.index(get) + 1, twin)
+
+    def _give_up(self, get: _Get) -> None:
+        del self._gets[get.number]
+        for line in (self._get_queue, self._retry_queue, self._resting):
+            if get in line:
+                line.remove(get)
+
+    # --- room and budget --------------------------------------------------------------------
+
+    def _return_room(self, length: int) -> None:
+        if not 0 <= length <= self._room_used:
+            raise ContractViolation(f"{length} bytes of room returned, {self._room_used} are used")
+        self._room_used -= length
+
+    def _start_what_may(self, now: float, actions: list[FetchAction]) -> None:
+        self._requeue_due(now)
+        was_waiting, self._waits_for_budget = self._waits_for_budget, False
+        while True:
+            room_is_short = self._grant_room(actions)
+            if self._call_queue or self._retry_queue:
+                if not self._may_start(now):
+                    break
+                if self._call_queue:
+                    self._start_call(self._call_queue.popleft(), now, actions)
+                else:
+                    self._start_get(self._retry_queue.popleft(), now, actions)
+                continue
+            if self._get_queue:
+                get = self._get_queue[0]
+                length = self._bytes_of(get)
+                if self._room_used + length > max(length, self._gets_room_max):
+                    room_is_short = True
+                elif self._may_start(now):
+                    self._get_queue.popleft()
+                    get.has_room = True
+                    self._room_used += length
+                    self._start_get(get, now, actions)
+                    continue
+            # Letting go of lookahead may take the head of the queue with it: then look again.
+            head = self._get_queue[0] if self._get_queue else None
+            if not room_is_short or not self._drop_ahead(actions):
+                break
+            if self._get_queue and self._get_queue[0] is head:
+                break
+        if self._waits_for_budget and not was_waiting:
+            self._budget_waits += 1
+
+    @property
+    def _gets_room_max(self) -> int:
+        return self.limits.room_bytes_max - self.limits.room_bytes_max // 4
+
+    def _grant_room(self, actions: list[FetchAction]) -> bool:
+        """Grant what fits of the room that readers wanted; whether one is left that does not."""
+        while self._room_queue:
+            request = self._room_queue[0]
+            get = self._get_queue[0] if self._get_queue else None
+            # A GET that needs more than its share can only start when everything else has left:
+            # who came after it does not keep it waiting for ever.
+            if get is not None and get.order < request.order and self._bytes_of(get) > self._gets_room_max:
+                return True
+            if self._room_used + request.length > self.limits.room_bytes_max:
+                return True
+            self._room_queue.popleft()
+            self._room_used += request.length
+            self._wait_over(request.read)
+            actions.append(GrantRoom(request.read, request.length))
+        return False
+
+    def _may_start(self, now: float) -> bool:
+        if self._in_flight >= self.limits.inflight_gets_max:
+            return False
+        if self.budget.ready_at(self._budget_state) > now:
+            self._waits_for_budget = True
+            return False
+        return True
+
+    def _spend(self, now: float) -> None:
+        self._budget_state, start_at = self.budget.take(self._budget_state, now)
+        assert start_at == now
+        self._in_flight += 1
+
+    def _requeue_due(self, now: float) -> None:
+        for work in [work for work in self._resting if work.due <= now]:
+            self._resting.remove(work)
+            if isinstance(work, _Call):
+                self._call_queue.append(work)
+            else:
+                work.move("due", GetState.QUEUED)
+                self._retry_queue.append(work)
+
+    def _drop_ahead(self, actions: list[FetchAction]) -> bool:
+        """Tell readers that wait without room to let go of what they hold ahead; whether any was."""
+        told = False
+        for read, page in list(self._waits.items()):
+            if read in self._dropped or (page is not None and self._has_room(page)):
+                continue
+            self._dropped.add(read)
+            self._forget_wants(read, keep=page)
+            actions.append(DropAhead(read))
+            told = True
+        return told
+
+    def _has_room(self, page: PageKey) -> bool:
+        number = self._get_of.get(page)
+        # A page that is no longer wanted was delivered or has failed: its reader is about to move.
+        return number is None or self._gets[number].has_room
+
+    # --- GETs -------------------------------------------------------------------------------
+
+    def _new_get(self, source: PageSource, page_start: int, page_stop: int) -> _Get:
+        get = _Get(self._next_get, source, page_start, page_stop, self._new_order())
+        self._next_get += 1
+        self._gets[get.number] = get
+        for page_id in get.pages:
+            self._get_of[page_key(source.key, page_id)] = get.number
+        return get
+
+    def _new_order(self) -> int:
+        """Who asked first: GETs and requests for room wait in lines of their own."""
+        self._next_order += 1
+        return self._next_order
+
+    def _start_get(self, get: _Get, now: float, actions: list[FetchAction]) -> None:
+        self._spend(now)
+        get.move("start", GetState.IN_FLIGHT)
+        get.attempt += 1
+        get.arrived_stop = get.page_start
+        get.refused.clear()
+        self._gets_started += 1
+        if get.attempt > 1 or any(self._page(get, page_id).crc_attempts for page_id in get.pages):
+            self._gets_retried += 1
+        actions.append(StartGet(get.number, get.source, get.page_start, get.page_stop, get.attempt))
+
+    def _page_arrived(self, event: PageArrived, actions: list[FetchAction]) -> None:
+        get = self._get(event.get, "arrived")
+        page_id = event.page_id
+        if page_id != get.arrived_stop or page_id >= get.page_stop:
+            raise ContractViolation(f"GET {get.number}: page {page_id} arrived out of order")
+        get.move("arrived", GetState.IN_FLIGHT)
+        get.arrived_stop += 1
+        expected = get.source.file.page_crc32c(page_id)
+        if event.crc32c == expected:
+            self._pages_delivered += 1
+            readers = self._forget_page(get, page_id)
+            actions.append(DeliverPage(get.number, get.source, page_id, readers))
+            return
+        self._pages_refused += 1
+        actions.append(DiscardPage(get.number, page_id))
+        page = self._page(get, page_id)
+        page.crc_attempts += 1
+        if page.crc_attempts < CRC_ATTEMPTS_MAX:
+            get.refused.append(page_id)
+        else:
+            self._fail_page(get, page_id, _corrupt(get, page_id, expected, event.crc32c), actions)
+
+    def _get_ended(self, number: int, actions: list[FetchAction]) -> None:
+        get = self._get(number, "ended")
+        if get.arrived_stop != get.page_stop:
+            raise ContractViolation(f"GET {number} ended before page {get.arrived_stop}")
+        self._in_flight -= 1
+        self._count("ok")
+        get.move("ended", GetState.OVER)
+        del self._gets[number]
+        self._ask_again(get)
+
+    def _get_failed(self, number: int, failure: StoreFailure, now: float, actions: list[FetchAction]) -> None:
+        get = self._get(number, "failed")
+        self._in_flight -= 1
+        self._count(failure.kind.value)
+        self._ask_again(get)
+        get.page_start = get.arrived_stop
+        delay = self.retry.delay(failure, get.attempt, self.rng) if get.pages else None
+        if delay is not None:
+            get.move("failed", GetState.BACKING_OFF)
+            get.due = now + delay
+            self._resting.append(get)
+            self._shed(get)
+            return
+        get.move("failed", GetState.OVER)
+        del self._gets[number]
+        final = evolve(failure, detail=_tried(failure.detail, get.attempt))
+        for page_id in get.pages:
+            self._fail_page(get, page_id, final, actions)
+
+    def _ask_again(self, get: _Get) -> None:
+        """A GET of its own for each run of pages whose checksum was wrong; their room stays reserved."""
+        for page_start, page_stop in _runs(get.refused):
+            again = self._new_get(get.source, page_start, page_stop)
+            again.has_room = True
+            self._retry_queue.append(again)
+            self._shed(again)
+        get.refused.clear()
+
+    def _fail_page(self, get: _Get, page_id: int, failure: StoreFailure, actions: list[FetchAction]) -> None:
+        self._room_used -= _page_length(get.source, page_id)
+        readers = self._forget_page(get, page_id, room_settled=True)
+        if readers:
+            actions.append(FailPage(get.source, page_id, readers, failure))
+
+    def _forget_page(self, get: _Get, page_id: int, *, room_settled: bool = False) -> tuple[int, ...]:
+        """The page is no longer this machine's business; the readers that it had."""
+        key = page_key(get.source.key, page_id)
+        readers = tuple(self._pages.pop(key).readers)
+        del self._get_of[key]
+        for read in readers:
+            del self._wants[read][key]
+            if self._waits.get(read) == key:
+                self._wait_over(read)
+        if get.has_room and get.state is not GetState.IN_FLIGHT and not room_settled:
+            self._room_used -= _page_length(get.source, page_id)
+        return readers
+
+    def _get(self, number: int, what: str) -> _Get:
+        get = self._gets.get(number)
+        if get is None:
+            raise ContractViolation(f"GET {number} is not known: {what!r} cannot happen")
+        get.require(what)
+        return get
+
+    def _page(self, get: _Get, page_id: int) -> _Page:
+        return self._pages[page_key(get.source.key, page_id)]
+
+    def _bytes_of(self, get: _Get) -> int:
+        extent = get.source.file.page_extent
+        return extent(get.page_stop - 1)[1] - extent(get.page_start)[0]
+
+    def _count(self, outcome: str) -> None:
+        self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
+
+    # --- calls ------------------------------------------------------------------------------
+
+    def _want_call(self, number: int) -> None:
+        if number in self._calls:
+            raise ContractViolation(f"call {number} is known already")
+        call = self._calls[number] = _Call(number)
+        self._call_queue.append(call)
+
+    def _start_call(self, call: _Call, now: float, actions: list[FetchAction]) -> None:
+        self._spend(now)
+        call.attempt += 1
+        call.in_flight = True
+        self._calls_started += 1
+        actions.append(StartCall(call.number, call.attempt))
+
+    def _leave_call(self, number: int) -> None:
+        call = self._calls.get(number)
+        if call is None:
+            return
+        call.wanted = False
+        if not call.in_flight:
+            del self._calls[number]
+            for line in (self._call_queue, self._resting):
+                if call in line:
+                    line.remove(call)
+
+    def _call_in_flight(self, number: int) -> _Call:
+        call = self._calls.get(number)
+        if call is None or not call.in_flight:
+            raise ContractViolation(f"call {number} is not in flight")
+        self._in_flight -= 1
+        call.in_flight = False
+        return call
+
+    def _call_ended(self, number: int) -> None:
+        self._call_in_flight(number)
+        self._count("ok")
+        del self._calls[number]
+
+    def _call_failed(
+        self, number: int, failure: StoreFailure, now: float, actions: list[FetchAction]
+    ) -> None:
+        call = self._call_in_flight(number)
+        self._count(failure.kind.value)
+        delay = self.retry.delay(failure, call.attempt, self.rng) if call.wanted else None
+        if delay is not None:
+            call.due = now + delay
+            self._resting.append(call)
+            return
+        del self._calls[number]
+        if call.wanted:
+            actions.append(FailCall(number, evolve(failure, detail=_tried(failure.detail, call.attempt))))
+
+
+# --- helpers --------------------------------------------------------------------------------
+
+
+def _page_length(source: PageSource, page_id: int) -> int:
+    start, stop = source.file.page_extent(page_id)
+    return stop - start
+
+
+def _runs(pages: Iterable[int]) -> list[tuple[int, int]]:
+    """Ascending page ids as half-open runs."""
+    runs: list[tuple[int, int]] = []
+    for page_id in pages:
+        if runs and runs[-1][1] == page_id:
+            runs[-1] = (runs[-1][0], page_id + 1)
+        else:
+            runs.append((page_id, page_id + 1))
+    return runs
+
+
+def _tried(detail: str, attempts: int) -> str:
+    return detail if attempts == 1 else f"{detail}, after {attempts} requests"
+
+
+def _corrupt(get: _Get, page_id: int, expected: int, found: int) -> StoreFailure:
+    """What a page that was wrong twice says to the people who have to find out why."""
+    source = get.source
+    overwritten = (get.object_size is not None and get.object_size != source.file.size) or (
+        get.etag is not None and source.file.storage_etag is not None and get.etag != source.file.storage_etag
+    )
+    return StoreFailure(
+        kind=FailureKind.BAD_CHECKSUM,
+        detail=(
+            f"page {page_id} of {source.file.path!r} in version {source.version} of {source.ns!r} has "
+            f"CRC-32C {found:#010x} in the store, twice, where the manifest says {expected:#010x}"
+            + ("; the object was overwritten since it was published" if overwritten else "")
+        ),
+        facts={
+            "ns": source.ns,
+            "path": source.file.path,
+            "version": source.version,
+            "page_id": page_id,
+            "expected": expected,
+            "found": found,
+            "overwritten": overwritten,
+        },
+    )

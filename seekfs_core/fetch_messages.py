@@ -1,0 +1,257 @@
+"""What goes into and comes out of the fetch scheduler (``seekfs_core.fetch``): events and actions."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from attrs import frozen
+
+from seekfs_core.errors import StoreFailure
+from seekfs_core.machine import Tick
+from seekfs_core.manifest import FileEntry
+from seekfs_core.pages import FileKey, PageKey
+
+
+@frozen(kw_only=True)
+class FetchLimits:
+    """The ceilings of a node; see the ``[s3]`` and ``[cache]`` sections of seekfs.toml."""
+
+    inflight_gets_max: int
+    room_bytes_max: int
+    coalesce_bytes: int
+
+
+@frozen(eq=False)
+class PageSource:
+    """A file of one version: what pages are fetched of, and how errors name it."""
+
+    ns: str
+    version: int
+    file: FileEntry
+    key: FileKey
+
+
+# --- events ---------------------------------------------------------------------------------
+
+
+@frozen
+class PagesWanted:
+    """A reader wants pages that are in no tier, ascending. Pages in flight are joined.
+
+    Naming a page that this reader already waits for changes nothing.
+    """
+
+    read: int
+    source: PageSource
+    pages: tuple[int, ...]
+
+
+@frozen
+class RoomWanted:
+    """A reader wants a buffer of its own, to read a page back from disk."""
+
+    read: int
+    length: int
+
+
+@frozen
+class ReadWaits:
+    """A reader can do nothing until this page (or, with None, the room it wanted) comes."""
+
+    read: int
+    page: PageKey | None
+
+
+@frozen
+class ReadLeft:
+    """A reader wants nothing any more: done, failed or gone."""
+
+    read: int
+
+
+@frozen
+class RoomReturned:
+    """Buffers of this many bytes are free again."""
+
+    length: int
+
+
+@frozen
+class CallWanted:
+    """A request of another kind is wanted, under a number of the driver's choosing."""
+
+    call: int
+
+
+@frozen
+class CallLeft:
+    """Nobody wants a call any more. One that is in flight ends on its own."""
+
+    call: int
+
+
+@frozen
+class GetOpened:
+    """The head of a GET's answer has come. ``etag`` and ``size`` are the object's, as the store says."""
+
+    get: int
+    etag: str | None
+    size: int
+
+
+@frozen
+class PageArrived:
+    """A page of a GET has come in whole, with this CRC-32C."""
+
+    get: int
+    page_id: int
+    crc32c: int
+
+
+@frozen
+class GetEnded:
+    """A GET has delivered all its pages."""
+
+    get: int
+
+
+@frozen
+class GetFailed:
+    """A GET has failed. Pages that arrived before are not affected."""
+
+    get: int
+    failure: StoreFailure
+
+
+@frozen
+class CallEnded:
+    """A call has its answer."""
+
+    call: int
+
+
+@frozen
+class CallFailed:
+    call: int
+    failure: StoreFailure
+
+
+FetchEvent: TypeAlias = (
+    PagesWanted
+    | RoomWanted
+    | ReadWaits
+    | ReadLeft
+    | RoomReturned
+    | CallWanted
+    | CallLeft
+    | GetOpened
+    | PageArrived
+    | GetEnded
+    | GetFailed
+    | CallEnded
+    | CallFailed
+    | Tick
+)
+
+# --- actions --------------------------------------------------------------------------------
+
+
+@frozen
+class StartGet:
+    """Send one GET for pages [``page_start``, ``page_stop``) of a file. Its room is reserved."""
+
+    get: int
+    source: PageSource
+    page_start: int
+    page_stop: int
+    attempt: int
+
+    @property
+    def start(self) -> int:
+        """The first byte of the range."""
+        return self.source.file.page_extent(self.page_start)[0]
+
+    @property
+    def stop(self) -> int:
+        """The byte after the range."""
+        return self.source.file.page_extent(self.page_stop - 1)[1]
+
+
+@frozen
+class StartCall:
+    call: int
+    attempt: int
+
+
+@frozen
+class DeliverPage:
+    """The page is right: keep it, and give it to these readers. Its room is now the driver's."""
+
+    get: int
+    source: PageSource
+    page_id: int
+    reads: tuple[int, ...]
+
+
+@frozen
+class DiscardPage:
+    """The page is wrong: its buffer is to be reused. Its room stays reserved or was given up."""
+
+    get: int
+    page_id: int
+
+
+@frozen
+class FailPage:
+    """These readers will not get this page."""
+
+    source: PageSource
+    page_id: int
+    reads: tuple[int, ...]
+    failure: StoreFailure
+
+
+@frozen
+class FailCall:
+    """A call has failed for good."""
+
+    call: int
+    failure: StoreFailure
+
+
+@frozen
+class GrantRoom:
+    """The reader may take a buffer of the length that it wanted."""
+
+    read: int
+    length: int
+
+
+@frozen
+class DropAhead:
+    """The reader is to let go of every page that it holds for later. It no longer waits for any but
+    the one that it named in ``ReadWaits``."""
+
+    read: int
+
+
+FetchAction: TypeAlias = (
+    StartGet | StartCall | DeliverPage | DiscardPage | FailPage | FailCall | GrantRoom | DropAhead
+)
+
+
+@frozen(kw_only=True)
+class FetchStatistics:
+    """Counters since the scheduler was made, and what is going on now."""
+
+    gets_started: int
+    calls_started: int
+    gets_retried: int
+    pages_delivered: int
+    pages_refused: int
+    outcomes: dict[str, int]
+    budget_waits: int
+    in_flight: int
+    queued: int
+    room_bytes_used: int
+    room_bytes_max: int

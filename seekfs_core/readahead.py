@@ -1,0 +1,134 @@
+"""What a read asks for ahead of the slice it is at.
+
+A read that finds everything cached never comes here. From its first miss on, ``ReadAhead`` walks
+the plan's GET windows: the window the read stands in is always asked for, and as many of the
+next as fit ``ahead_bytes`` of pages that were missing. Whole windows are asked for at once, so
+that few large GETs cover them; and only pages that the plan touches, so that no GET brings what
+nobody wants.
+
+How it is driven::
+
+    for step in ahead.feed(WindowEntered(path, window), now): ...  # ProbeWindow: which pages are missing?
+    for step in ahead.feed(WindowProbed(missing_bytes), now): ...  # the next window, or nothing
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from attrs import define, field, frozen
+
+from seekfs_core.errors import ContractViolation
+from seekfs_core.machine import advance
+from seekfs_core.manifest import FileEntry
+from seekfs_core.plan import ReadPlan
+
+
+@frozen
+class WindowEntered:
+    """The read has come to a slice in this window of this path. Windows may be left out."""
+
+    path: str
+    window: int
+
+
+@frozen
+class WindowProbed:
+    """The driver looked for the pages of the last ``ProbeWindow`` and asked for those missing."""
+
+    missing_bytes: int
+
+
+@frozen
+class ProbeWindow:
+    """Look for these pages; ask the fetch scheduler for the ones that are in no tier."""
+
+    file: FileEntry
+    pages: tuple[int, ...]
+
+
+@define(eq=False)
+class _Step:
+    """One window of the plan, at its place in the read's order."""
+
+    file: FileEntry
+    window: int
+    missing_bytes: int = 0
+
+    def is_at(self, path: str, window: int) -> bool:
+        return self.window == window and self.file.path == path
+
+
+@define
+class ReadAhead:
+    """See the module's text. Bounds what one read has asked for and not yet consumed."""
+
+    plan: ReadPlan
+    coalesce_bytes: int
+    ahead_bytes: int
+    _rest: Iterator[tuple[FileEntry, int]] = field(init=False)
+    _at: _Step | None = field(default=None, init=False)
+    _ahead: deque[_Step] = field(factory=deque, init=False)
+    _asked: set[tuple[str, int]] = field(factory=set, init=False)
+    _probing: _Step | None = field(default=None, init=False)
+    _now: float = field(default=float("-inf"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._rest = self.plan.windows(self.coalesce_bytes)
+
+    def feed(self, event: WindowEntered | WindowProbed, now: float) -> tuple[ProbeWindow, ...]:
+        """One event in, the next window to look at out, if any; see ``seekfs_core.machine``."""
+        self._now = advance(self._now, now)
+        match event:
+            case WindowEntered(path, window):
+                self._enter(path, window)
+                assert self._at is not None
+                if (path, window) not in self._asked:
+                    return self._probe(self._at)
+            case WindowProbed(missing_bytes):
+                if self._probing is None:
+                    raise ContractViolation("a window was probed that nobody asked to be")
+                self._probing.missing_bytes = missing_bytes
+                self._probing = None
+        return self._look_ahead()
+
+    def next_deadline(self) -> None:
+        """Nothing here waits for time."""
+
+    def _enter(self, path: str, window: int) -> None:
+        if self._at is not None and self._at.is_at(path, window):
+            return
+        while self._ahead:
+            step = self._ahead.popleft()
+            if step.is_at(path, window):
+                self._at = step
+                return
+        for file, later in self._rest:
+            if later == window and file.path == path:
+                self._at = _Step(file, later)
+                return
+        raise ContractViolation(f"the plan does not come to window {window} of {path!r} again")
+
+    def _look_ahead(self) -> tuple[ProbeWindow, ...]:
+        while self._probing is None and self._outstanding_bytes() < self.ahead_bytes:
+            following = next(self._rest, None)
+            if following is None:
+                break
+            step = _Step(*following)
+            self._ahead.append(step)
+            # A window that the plan comes back to was asked for whole the first time; what of it
+            # has left every tier by then is fetched page by page when its turn comes.
+            if (step.file.path, step.window) not in self._asked:
+                return self._probe(step)
+        return ()
+
+    def _probe(self, step: _Step) -> tuple[ProbeWindow, ...]:
+        self._asked.add((step.file.path, step.window))
+        self._probing = step
+        pages = self.plan.pages_in_window(step.file, step.window, self.coalesce_bytes)
+        return (ProbeWindow(step.file, pages),)
+
+    def _outstanding_bytes(self) -> int:
+        at = 0 if self._at is None else self._at.missing_bytes
+        return at + sum(step.missing_bytes for step in self._ahead)

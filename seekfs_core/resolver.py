@@ -1,0 +1,444 @@
+"""Which manifest answers for a namespace now.
+
+A request resolves its version once. Without a version it gets the namespace's *current* one:
+HEAD is read at most once in ``head_ttl_seconds``, and the current version never goes back, not
+even over a restart (``Restored``). A pin replaces HEAD. A new manifest that cannot be read or
+fails its checks never replaces a good one.
+
+What was seen keeps being served while the store is down: then, and when HEAD takes longer than
+``head_patience_seconds``, the last good version is handed out marked *stale*.
+
+Names that are wrong (a namespace without HEAD, a version above HEAD or without manifest) are
+remembered for ``head_ttl_seconds``, so that they cost nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from attrs import define, field, frozen
+
+from seekfs_core.errors import NoSuchNamespace, NoSuchVersion, SeekfsError
+from seekfs_core.machine import Tick, advance
+from seekfs_core.manifest import Manifest
+
+# --- events ---------------------------------------------------------------------------------
+
+
+@frozen
+class Restored:
+    """What an earlier process of this node had seen: the current version of each namespace."""
+
+    heads: Mapping[str, int]
+
+
+@frozen
+class ResolveWanted:
+    """A request wants the current version of ``ns``, or ``version`` of it."""
+
+    waiter: int
+    ns: str
+    version: int | None
+
+
+@frozen
+class WaiterLeft:
+    """A request no longer waits."""
+
+    waiter: int
+
+
+@frozen
+class HeadRead:
+    """HEAD of a namespace names this version, or None: there is no HEAD."""
+
+    ns: str
+    version: int | None
+
+
+@frozen
+class HeadFailed:
+    """HEAD of a namespace could not be read, or holds something else than a version."""
+
+    ns: str
+    error: SeekfsError
+
+
+@frozen
+class ManifestRead:
+    manifest: Manifest
+
+
+@frozen
+class ManifestFailed:
+    """A manifest could not be read or fails its checks; with None there is no such object."""
+
+    ns: str
+    version: int
+    error: SeekfsError | None
+
+
+ResolverEvent: TypeAlias = (
+    Restored | ResolveWanted | WaiterLeft | HeadRead | HeadFailed | ManifestRead | ManifestFailed | Tick
+)
+
+# --- actions --------------------------------------------------------------------------------
+
+
+@frozen
+class ReadHead:
+    """Read ``namespaces/{ns}/HEAD``."""
+
+    ns: str
+
+
+@frozen
+class ReadManifest:
+    """Read a manifest: the copy kept on this node if there is a good one, else the store's."""
+
+    ns: str
+    version: int
+
+
+@frozen
+class Resolved:
+    waiter: int
+    manifest: Manifest
+    stale: bool
+
+
+@frozen
+class NotResolved:
+    waiter: int
+    error: SeekfsError
+
+
+@frozen
+class ServeCurrent:
+    """Until ``until`` (monotonic seconds) this manifest answers for its namespace without asking."""
+
+    manifest: Manifest
+    until: float
+
+
+@frozen
+class KeepHead:
+    """Remember over a restart that this is the current version."""
+
+    ns: str
+    version: int
+
+
+ResolverAction: TypeAlias = ReadHead | ReadManifest | Resolved | NotResolved | ServeCurrent | KeepHead
+
+# --- the machine ----------------------------------------------------------------------------
+
+HEAD_PATIENCE_SECONDS = 1.0
+"""How long a read waits for HEAD when it could be served from the last good version."""
+
+MANIFESTS_KEPT_MAX = 8
+"""Manifests of other than current versions kept in memory; a job that reads one keeps it in."""
+
+WRONG_NAMES_MAX = 10_000
+"""Wrong names remembered; the oldest goes first, so that asking for junk cannot fill memory."""
+
+
+@define(eq=False)
+class _Waiter:
+    number: int
+    version: int | None
+    asked_at: float
+
+
+@define(eq=False)
+class _Namespace:
+    """What is known of one namespace. ``floor`` is the highest version that HEAD ever named."""
+
+    name: str
+    floor: int = 0
+    current: Manifest | None = None
+    head_at: float = float("-inf")  # When HEAD was last read, or last failed to be.
+    head_error: SeekfsError | None = None
+    reading_head: bool = False
+    gone: bool = False
+    for_head: list[_Waiter] = field(factory=list)
+    for_manifest: dict[int, list[_Waiter]] = field(factory=dict)
+
+
+@define
+class ManifestResolver:
+    """See the module's text. ``pins`` maps a namespace to the version that this node serves of it."""
+
+    head_ttl_seconds: float
+    pins: Mapping[str, int] = field(factory=dict)
+    head_patience_seconds: float = HEAD_PATIENCE_SECONDS
+    _now: float = field(default=float("-inf"), init=False)
+    _namespaces: dict[str, _Namespace] = field(factory=dict, init=False)
+    _manifests: OrderedDict[tuple[str, int], Manifest] = field(factory=OrderedDict, init=False)
+    _wrong_versions: OrderedDict[tuple[str, int], tuple[float, SeekfsError]] = field(
+        factory=OrderedDict, init=False
+    )
+    _wrong_namespaces: OrderedDict[str, float] = field(factory=OrderedDict, init=False)
+
+    def feed(self, event: ResolverEvent, now: float) -> tuple[ResolverAction, ...]:
+        """One event in, the actions it calls for out; see ``seekfs_core.machine``."""
+        self._now = now = advance(self._now, now)
+        actions: list[ResolverAction] = []
+        match event:
+            case Restored(heads):
+                for ns, version in heads.items():
+                    known = self._namespaces.setdefault(ns, _Namespace(ns))
+                    known.floor = max(known.floor, version)
+            case ResolveWanted(waiter, ns, version):
+                self._resolve(ns, _Waiter(waiter, version, now), actions)
+            case WaiterLeft(waiter):
+                self._leave(waiter)
+            case HeadRead(ns, version):
+                self._head_read(self._namespaces[ns], version, actions)
+            case HeadFailed(ns, error):
+                self._head_failed(self._namespaces[ns], error, actions)
+            case ManifestRead(manifest):
+                self._manifest_read(manifest, actions)
+            case ManifestFailed(ns, version, error):
+                self._manifest_failed(ns, version, error, actions)
+            case Tick():
+                pass
+        self._lose_patience(actions)
+        return tuple(actions)
+
+    def next_deadline(self) -> float | None:
+        """When the first request has waited for HEAD as long as it needs to."""
+        return min(
+            (
+                waiter.asked_at + self.head_patience_seconds
+                for ns in self._namespaces.values()
+                if ns.current is not None and ns.reading_head
+                for waiter in ns.for_head
+                if waiter.version is None
+            ),
+            default=None,
+        )
+
+    def current_versions(self) -> dict[str, Manifest]:
+        """The manifest that answers for each namespace, pins included, as far as they are loaded."""
+        found = {ns.name: ns.current for ns in self._namespaces.values() if ns.current is not None}
+        for ns, version in self.pins.items():
+            pinned = self._manifests.get((ns, version))
+            if pinned is not None:
+                found[ns] = pinned
+        return found
+
+    # --- requests ---------------------------------------------------------------------------
+
+    def _resolve(self, name: str, waiter: _Waiter, actions: list[ResolverAction]) -> None:
+        pin = self.pins.get(name)
+        if waiter.version is None and pin is not None:
+            waiter.version = pin
+        wrong_since = self._wrong_namespaces.get(name)
+        if wrong_since is not None and pin is None:
+            if self._now < wrong_since + self.head_ttl_seconds:
+                actions.append(NotResolved(waiter.number, _no_namespace(name)))
+                return
+            del self._wrong_namespaces[name]
+        ns = self._namespaces.setdefault(name, _Namespace(name))
+        if waiter.version is not None:
+            self._resolve_version(ns, waiter, waiter.version, actions)
+        elif ns.current is not None and self._head_is_fresh(ns):
+            actions.append(Resolved(waiter.number, ns.current, ns.head_error is not None or ns.gone))
+        elif ns.current is not None and ns.head_error is not None:
+            # HEAD failed the last time: who can be served is not made to wait for it to fail again.
+            actions.append(Resolved(waiter.number, ns.current, True))
+            self._read_head(ns, actions)
+        elif self._head_is_fresh(ns) and ns.head_error is not None:
+            actions.append(NotResolved(waiter.number, ns.head_error))
+        else:
+            ns.for_head.append(waiter)
+            self._read_head(ns, actions)
+
+    def _resolve_version(
+        self, ns: _Namespace, waiter: _Waiter, version: int, actions: list[ResolverAction]
+    ) -> None:
+        if version <= max(ns.floor, self.pins.get(ns.name, 0)):
+            self._want_manifest(ns, waiter, version, actions)
+        elif not self._head_is_fresh(ns):
+            ns.for_head.append(waiter)
+            self._read_head(ns, actions)
+        elif ns.head_error is not None:
+            actions.append(NotResolved(waiter.number, ns.head_error))
+        else:
+            actions.append(NotResolved(waiter.number, _above_head(ns, version)))
+
+    def _leave(self, number: int) -> None:
+        for ns in self._namespaces.values():
+            ns.for_head = [waiter for waiter in ns.for_head if waiter.number != number]
+            for version, waiters in ns.for_manifest.items():
+                ns.for_manifest[version] = [waiter for waiter in waiters if waiter.number != number]
+
+    def _lose_patience(self, actions: list[ResolverAction]) -> None:
+        for ns in self._namespaces.values():
+            if ns.current is None or not ns.for_head:
+                continue
+            patient: list[_Waiter] = []
+            for waiter in ns.for_head:
+                if waiter.version is None and self._now >= waiter.asked_at + self.head_patience_seconds:
+                    actions.append(Resolved(waiter.number, ns.current, True))
+                else:
+                    patient.append(waiter)
+            ns.for_head = patient
+
+    # --- HEAD -------------------------------------------------------------------------------
+
+    def _head_is_fresh(self, ns: _Namespace) -> bool:
+        return self._now < ns.head_at + self.head_ttl_seconds
+
+    def _read_head(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
+        if not ns.reading_head and not self._head_is_fresh(ns):
+            ns.reading_head = True
+            actions.append(ReadHead(ns.name))
+
+    def _head_read(self, ns: _Namespace, version: int | None, actions: list[ResolverAction]) -> None:
+        ns.reading_head = False
+        ns.head_at = self._now
+        ns.head_error = None
+        ns.gone = version is None
+        if version is None:
+            if ns.floor == 0:
+                self._forget_namespace(ns, actions)
+                return
+            # A namespace that lost its HEAD is served as it was last seen, marked stale.
+            version = ns.floor
+        if version > ns.floor:
+            ns.floor = version
+            actions.append(KeepHead(ns.name, version))
+        # A HEAD that went back is not followed: within a node the current version never does.
+        self._settle(ns, actions)
+
+    def _head_failed(self, ns: _Namespace, error: SeekfsError, actions: list[ResolverAction]) -> None:
+        ns.reading_head = False
+        ns.head_at = self._now
+        ns.head_error = error
+        if ns.floor:
+            self._settle(ns, actions)
+            return
+        waiters, ns.for_head = ns.for_head, []
+        actions.extend(NotResolved(waiter.number, error) for waiter in waiters)
+
+    def _settle(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
+        """HEAD is known as well as it will be for a while: move on everyone who waited for it."""
+        waiters, ns.for_head = ns.for_head, []
+        for waiter in waiters:
+            if waiter.version is not None:
+                self._resolve_version(ns, waiter, waiter.version, actions)
+            elif ns.current is not None and ns.current.version == ns.floor:
+                actions.append(Resolved(waiter.number, ns.current, self._is_stale(ns)))
+            else:
+                self._want_manifest(ns, waiter, ns.floor, actions)
+        if ns.current is not None and ns.current.version == ns.floor:
+            self._serve(ns, actions)
+
+    def _serve(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
+        if ns.current is not None and not self._is_stale(ns) and ns.name not in self.pins:
+            actions.append(ServeCurrent(ns.current, ns.head_at + self.head_ttl_seconds))
+
+    def _is_stale(self, ns: _Namespace) -> bool:
+        return ns.head_error is not None or ns.gone
+
+    def _forget_namespace(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
+        error = _no_namespace(ns.name)
+        actions.extend(NotResolved(waiter.number, error) for waiter in ns.for_head)
+        del self._namespaces[ns.name]
+        self._wrong_namespaces[ns.name] = self._now
+        if len(self._wrong_namespaces) > WRONG_NAMES_MAX:
+            self._wrong_namespaces.popitem(last=False)
+
+    # --- manifests --------------------------------------------------------------------------
+
+    def _want_manifest(
+        self, ns: _Namespace, waiter: _Waiter, version: int, actions: list[ResolverAction]
+    ) -> None:
+        if ns.current is not None and ns.current.version == version:
+            actions.append(Resolved(waiter.number, ns.current, False))
+            return
+        known = self._manifests.get((ns.name, version))
+        if known is not None:
+            self._manifests.move_to_end((ns.name, version))
+            actions.append(Resolved(waiter.number, known, False))
+            return
+        wrong = self._wrong_versions.get((ns.name, version))
+        if wrong is not None:
+            since, error = wrong
+            if self._now < since + self.head_ttl_seconds:
+                self._answer_without(ns, waiter, error, actions)
+                return
+            del self._wrong_versions[ns.name, version]
+        waiters = ns.for_manifest.get(version)
+        if waiters is None:
+            ns.for_manifest[version] = [waiter]
+            actions.append(ReadManifest(ns.name, version))
+        else:
+            waiters.append(waiter)
+
+    def _manifest_read(self, manifest: Manifest, actions: list[ResolverAction]) -> None:
+        ns = self._namespaces[manifest.ns]
+        waiters = ns.for_manifest.pop(manifest.version)
+        before = ns.current
+        if manifest.version == ns.floor and manifest.ns not in self.pins:
+            if before is not None:
+                self._keep(before)
+            ns.current = manifest
+            self._serve(ns, actions)
+        else:
+            self._keep(manifest)
+            if self.pins.get(manifest.ns) == manifest.version:
+                actions.append(ServeCurrent(manifest, float("inf")))
+        for waiter in waiters:
+            stale = waiter.version is None and self._is_stale(ns)
+            actions.append(Resolved(waiter.number, manifest, stale))
+
+    def _manifest_failed(
+        self, ns_name: str, version: int, error: SeekfsError | None, actions: list[ResolverAction]
+    ) -> None:
+        ns = self._namespaces[ns_name]
+        waiters = ns.for_manifest.pop(version)
+        final = error or NoSuchVersion(
+            f"version {version} of {ns_name!r} has no manifest", ns=ns_name, version=version
+        )
+        self._wrong_versions[ns_name, version] = (self._now, final)
+        if len(self._wrong_versions) > WRONG_NAMES_MAX:
+            self._wrong_versions.popitem(last=False)
+        for waiter in waiters:
+            self._answer_without(ns, waiter, final, actions)
+        if ns.current is not None and version == ns.floor:
+            self._serve(ns, actions)
+
+    def _answer_without(
+        self, ns: _Namespace, waiter: _Waiter, error: SeekfsError, actions: list[ResolverAction]
+    ) -> None:
+        """The manifest wanted is not to be had: the last good version serves who did not name one."""
+        if waiter.version is None and ns.current is not None:
+            actions.append(Resolved(waiter.number, ns.current, self._is_stale(ns)))
+        else:
+            actions.append(NotResolved(waiter.number, error))
+
+    def _keep(self, manifest: Manifest) -> None:
+        key = (manifest.ns, manifest.version)
+        self._manifests[key] = manifest
+        self._manifests.move_to_end(key)
+        pinned = {(ns, version) for ns, version in self.pins.items()}
+        for old in [old for old in self._manifests if old not in pinned][:-MANIFESTS_KEPT_MAX]:
+            del self._manifests[old]
+
+
+def _no_namespace(name: str) -> NoSuchNamespace:
+    return NoSuchNamespace(f"there is no namespace {name!r}: it has no HEAD", ns=name)
+
+
+def _above_head(ns: _Namespace, version: int) -> NoSuchVersion:
+    return NoSuchVersion(
+        f"{ns.name!r} has no version {version}: its HEAD is at {ns.floor}",
+        ns=ns.name,
+        version=version,
+        head=ns.floor,
+    )

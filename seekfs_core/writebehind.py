@@ -1,0 +1,113 @@
+"""Which verified pages wait for the disk, and when waiting for it is given up.
+
+A page that was fetched is written to the second tier after its readers have it. While the disk
+keeps up, or is merely slow, pages queue and hold their buffers, so the room for buffers slows the
+fetching down to what the disk takes. A disk that has not finished a single write for
+``stall_seconds`` is another matter: waiting for it would stall reads, so what queues is let go
+and new pages are not queued until a write ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from attrs import define, field, frozen
+
+from seekfs_core.errors import ContractViolation
+from seekfs_core.machine import Tick, advance
+from seekfs_core.pages import PageKey
+
+STALL_SECONDS_DEFAULT = 5.0
+
+
+@frozen
+class PageVerified:
+    """A page of ``length`` bytes is right and could be kept."""
+
+    key: PageKey
+    length: int
+
+
+@frozen
+class WriteEnded:
+    """The write of a page has ended, however."""
+
+    key: PageKey
+
+
+@frozen
+class WritePage:
+    """Write this page now."""
+
+    key: PageKey
+
+
+@frozen
+class SkipPage:
+    """Do not write this page; let go of its buffer."""
+
+    key: PageKey
+
+
+@define
+class WriteBehind:
+    """At most ``writers`` writes at once; the queue behind them is as long as the room allows."""
+
+    writers: int
+    stall_seconds: float = STALL_SECONDS_DEFAULT
+    _queue: deque[PageKey] = field(factory=deque, init=False)
+    _lengths: dict[PageKey, int] = field(factory=dict, init=False)
+    _writing: set[PageKey] = field(factory=set, init=False)
+    _progress_at: float = field(default=float("-inf"), init=False)
+    _now: float = field(default=float("-inf"), init=False)
+
+    @property
+    def bytes_waiting(self) -> int:
+        """Bytes of the pages that are queued or being written."""
+        return sum(self._lengths.values())
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._lengths
+
+    def feed(self, event: PageVerified | WriteEnded | Tick, now: float) -> tuple[WritePage | SkipPage, ...]:
+        now = advance(self._now, now)
+        actions: list[WritePage | SkipPage] = []
+        match event:
+            case PageVerified(key, length):
+                if key in self._lengths:
+                    raise ContractViolation("a page was offered to write-behind twice")
+                self._now = now
+                if self._stalled(now):
+                    actions.append(SkipPage(key))
+                else:
+                    self._lengths[key] = length
+                    self._queue.append(key)
+            case WriteEnded(key):
+                if key not in self._writing:
+                    raise ContractViolation("the write of a page ended that had not begun")
+                self._now = now
+                self._writing.remove(key)
+                del self._lengths[key]
+                self._progress_at = now
+            case Tick():
+                self._now = now
+        if self._stalled(now):
+            for key in self._queue:
+                del self._lengths[key]
+                actions.append(SkipPage(key))
+            self._queue.clear()
+        while self._queue and len(self._writing) < self.writers:
+            key = self._queue.popleft()
+            if not self._writing:
+                self._progress_at = now
+            self._writing.add(key)
+            actions.append(WritePage(key))
+        return tuple(actions)
+
+    def next_deadline(self) -> float | None:
+        """When the disk counts as stalled, where pages wait behind it."""
+        return self._progress_at + self.stall_seconds if self._queue else None
+
+    def _stalled(self, now: float) -> bool:
+        return bool(self._writing) and now >= self._progress_at + self.stall_seconds
