@@ -99,7 +99,7 @@ class Client:
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
         read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
     ) -> None:
-        self.base_url = _checked_url(base_url)
+        self.base_url = check_url(base_url)
         self._timeout = (connect_timeout_seconds, read_timeout_seconds)
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -345,7 +345,8 @@ def _own_session() -> requests.Session:
     return session
 
 
-def _checked_url(base_url: str) -> str:
+def check_url(base_url: str) -> str:
+    """The address of a daemon without a slash at its end; ``BadRequest`` for what cannot be one."""
     try:
         parts = urlsplit(base_url)
         is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

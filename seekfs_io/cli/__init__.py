@@ -1,0 +1,23 @@
+"""The command line: ``seekfs``.
+
+``boundary`` turns whatever happens into an exit status and a sentence, ``options`` and ``output``
+say how every command takes and gives, and the commands themselves are grouped by what they work
+on: ``data`` (a bucket), ``daemon`` (a running daemon, or starting one) and ``setup`` (this machine).
+
+Modules that are slow to load (the signer, the HTTP client) are imported inside the commands that
+need them: ``seekfs --help`` and a wrong flag should answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from seekfs_io.cli.boundary import run
+
+__all__ = ["main", "run"]
+
+
+def main() -> NoReturn:
+    """What the console script calls. Never returns."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,22 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+import click
+
+from seekfs_io.cli.daemon import cat, head, health, serve
+from seekfs_io.cli.setup import bucket, config, demo
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="seekfs", message="seekfs %(version)s")
+def seekfs() -> None:
+    """Verified, cached, versioned byte-range reads of an S3 bucket, for training.
+
+    Publish files as versions of a namespace, run the daemon, read over HTTP. `seekfs demo` shows a whole
+    round on this machine.
+    """
+
+
+for command in (serve, cat, head, health, config, bucket, demo):
+    seekfs.add_command(command)

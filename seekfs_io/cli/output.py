@@ -1,0 +1,72 @@
+"""What a command says, and where: results to stdout, everything else to stderr.
+
+Results are bytes of UTF-8 whatever the locale: a path may hold any letter, and a program reads them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from typing import Any, TextIO
+
+import click
+
+
+def emit(text: str) -> None:
+    """One line of the result."""
+    emit_bytes(f"{text}\n".encode("utf-8", "surrogateescape"))
+
+
+def emit_bytes(data: bytes | memoryview) -> None:
+    """A piece of the result, as it is."""
+    stdout = _stdout()
+    if stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output")
+    stdout.buffer.write(data)
+
+
+def flush() -> None:
+    """Hand everything that was emitted to the system; an ``OSError`` where that fails."""
+    stdout = _stdout()
+    if stdout is not None:
+        stdout.flush()
+
+
+def _stdout() -> TextIO | None:
+    """Typed as always there, and None in a process that was started without one."""
+    return sys.stdout
+
+
+def emit_json(document: Any) -> None:
+    """The result as one JSON document on one line."""
+    emit(json.dumps(document, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """Something about the work, for a person."""
+    click.echo(text, err=True)
+
+
+def explain(text: str) -> None:
+    """Why it failed: every line of ``text`` behind the name of the program."""
+    for line in text.splitlines() or [""]:
+        click.echo(f"seekfs: {line}", err=True)
+
+
+def count(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size(number: int) -> str:
+    """A number of bytes for a person: ``999 B``, ``1.5 MiB``."""
+    if number < 1024:
+        return f"{number} B"
+    value = float(number)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        value /= 1024
+        if value < 1023.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1024:.1f} PiB"

@@ -1,0 +1,73 @@
+"""This machine: ``config check``, ``bucket make`` and ``demo``."""
+
+from __future__ import annotations
+
+import click
+
+from seekfs_io.cli.boundary import Failed
+from seekfs_io.cli.options import config_option, configuration, json_option
+from seekfs_io.cli.output import emit, emit_json, explain, say
+from seekfs_io.config import ConfigError, as_table, load_config, render_config
+
+
+@click.group()
+def config() -> None:
+    """Look at the configuration."""
+
+
+@config.command("check")
+@click.argument("file", required=False)
+@config_option
+@json_option
+def config_check(file: str | None, config_path: str | None, as_json: bool) -> None:
+    """The effective configuration, secrets masked, or everything that is wrong with it."""
+    if file is not None and config_path is not None and file != config_path:
+        raise click.UsageError(f"two configurations: {file} and --config {config_path}")
+    try:
+        found = load_config(file or config_path)
+    except ConfigError as error:
+        if as_json:
+            emit_json({"problems": [{"where": each.where, "what": each.what} for each in error.problems]})
+        else:
+            for problem in error.problems:
+                explain(str(problem))
+        raise Failed from None
+    if as_json:
+        emit_json({"path": found.path, "config": as_table(found)})
+    else:
+        emit(render_config(found).rstrip("\n"))
+
+
+@click.group()
+def bucket() -> None:
+    """Work on the bucket itself."""
+
+
+@bucket.command("make")
+@config_option
+@json_option
+def bucket_make(config_path: str | None, as_json: bool) -> None:
+    """Make the configured bucket, unless it is there already."""
+    from seekfs_io.objects import open_store
+
+    settings = configuration(config_path).s3
+    store = open_store(settings)
+    try:
+        is_new = store.create_bucket()
+    finally:
+        store.close()
+    if as_json:
+        emit_json({"bucket": settings.bucket, "created": is_new})
+    else:
+        say(f"bucket {settings.bucket}: {'made' if is_new else 'was there'}")
+
+
+@click.command()
+def demo() -> None:
+    """A whole round on this machine: a real S3 server, a publish, the daemon, reads checked byte for byte.
+
+    Everything happens on loopback and in one temporary directory, and nothing is left behind.
+    """
+    from seekfs_io.demo import run_demo
+
+    run_demo()
