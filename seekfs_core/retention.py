@@ -1,7 +1,8 @@
 """What is kept in RAM and on disk when not everything fits.
 
 ``RamRetention`` is the policy of pages in RAM (L1, and the ``mem`` L2): least recently used,
-by bytes, under a ceiling that holds at every step.
+by bytes, under a ceiling that holds at every step. ``DiskRetention`` is what a full disk cache
+admits and gives up; ``SegmentLog`` (in ``seekfs_core.segments``) holds it and does the rest.
 
 Rules of this file: a machine here holds keys, sizes and order, never a page. It is told of
 hits in batches, late and out of order, so a key that it does not know is no error there.
@@ -10,8 +11,8 @@ hits in batches, late and out of order, so a key that it does not know is no err
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import assert_never
+from collections.abc import Iterable, Mapping
+from typing import TypeVar, assert_never
 
 from attrs import define, field, frozen
 
@@ -213,3 +214,180 @@ class RamRetention:
             self.charged_bytes -= nbytes
         elif key in self._pinned:
             self._pinned[key].dropped = True
+
+
+KeyT = TypeVar("KeyT")
+
+
+def make_room(held: Mapping[KeyT, int], need_bytes: int, ceiling_bytes: int) -> tuple[KeyT, ...] | None:
+    """Which of ``held`` (bytes by key, least recently used first) must go for ``need_bytes`` more.
+
+    None when the newcomer is larger than the ceiling: then nothing needs to go.
+    """
+    if need_bytes > ceiling_bytes:
+        return None
+    over = sum(held.values()) + need_bytes - ceiling_bytes
+    victims: list[KeyT] = []
+    for key, nbytes in held.items():
+        if over <= 0:
+            break
+        victims.append(key)
+        over -= nbytes
+    return tuple(victims)
+
+
+IDLE_PER_REUSE_MIN = 2
+"""A newcomer displaces a page only when that one has idled for more than this many of the
+newcomer's own reuse intervals: less lets two equal pages displace each other for ever."""
+
+GHOSTS_PER_PAGE = 4
+"""Keys remembered for each page held. A data set of more than 5 times the cache is not learnt,
+and need not be: keeping any fixed part of it is the best that can be done."""
+
+GHOSTS_MIN = 64
+GHOSTS_MAX = 1 << 20
+"""About 150 MB of memory; reached only by more than 256 Ki pages held."""
+
+LATELY_PER_PAGE = 1.5
+"""A page was used lately when it was among the last 1.5 requests for each page held: one epoch of
+a data set somewhat larger than the cache, and not two."""
+
+
+@define
+class _Held:
+    segment: int
+    last_used: int
+    hit: bool = False
+
+
+@define
+class DiskRetention:
+    """What a full disk cache admits and which segment it gives up; a part of ``SegmentLog``.
+
+    Data sets are read epoch after epoch, in order or shuffled. For those the best policy keeps
+    a fixed part and refuses the rest, and recency, which lets every newcomer in, keeps nothing.
+    So a full cache has a *gate*: a newcomer is admitted only when the least recently used page
+    has idled for more than twice the newcomer's own last reuse interval. That interval is known
+    from *ghosts*, keys that were asked for and are not held. And it is *segments* that are given
+    up: the one with the fewest pages that were hit and used lately.
+
+    Time is counted in requests (of pages, at this tier), so that a pause is not an absence.
+    Every step costs constant time, amortised.
+    """
+
+    requests: int = field(default=0, init=False)
+    """The clock: how many pages have been asked for."""
+
+    # Both in order of last use; every page of the second was used before every page of the
+    # first. Pages move over as they age, so "used lately" needs no search.
+    _recent: OrderedDict[PageKey, _Held] = field(factory=OrderedDict, init=False)
+    _aged: OrderedDict[PageKey, _Held] = field(factory=OrderedDict, init=False)
+    _ghosts: OrderedDict[PageKey, int] = field(factory=OrderedDict, init=False)
+    _warm: dict[int, int] = field(factory=dict, init=False)
+    _last_used: dict[int, int] = field(factory=dict, init=False)
+    _latest: PageKey | None = field(default=None, init=False)
+
+    def __len__(self) -> int:
+        """How many pages are held."""
+        return len(self._recent) + len(self._aged)
+
+    def missed(self, key: PageKey) -> int | None:
+        """A page was asked for that is not held: its reuse interval in requests, if remembered."""
+        self._tick(key)
+        before = self._ghosts.pop(key, None)
+        self._remember(key, self.requests)
+        return None if before is None else self.requests - before
+
+    def worth(self, interval: int | None) -> bool:
+        """Whether a page of this reuse interval (None: never seen) may displace another one."""
+        if interval is None:
+            return False
+        for order in (self._aged, self._recent):
+            for oldest in order.values():
+                return self.requests - oldest.last_used > IDLE_PER_REUSE_MIN * interval
+        return True
+
+    def admitted(self, key: PageKey, segment: int) -> None:
+        """A page is held from now on, in ``segment``."""
+        self._ghosts.pop(key, None)
+        self._recent[key] = _Held(segment, self.requests)
+        self._last_used[segment] = self.requests
+
+    def moved(self, key: PageKey, segment: int) -> None:
+        """A page that is held was carried over into another segment."""
+        held = self._recent.get(key)
+        if held is not None:
+            if held.hit:
+                self._cool(held.segment)
+                self._warm[segment] = self._warm.get(segment, 0) + 1
+        else:
+            held = self._aged[key]
+        held.segment = segment
+        self._last_used[segment] = max(self._last_used.get(segment, 0), held.last_used)
+
+    def left(self, key: PageKey) -> None:
+        """A page is no longer held; when it was last used is remembered."""
+        held = self._recent.pop(key, None)
+        if held is None:
+            held = self._aged.pop(key)
+        elif held.hit:
+            self._cool(held.segment)
+        self._remember(key, held.last_used)
+
+    def hit(self, key: PageKey) -> None:
+        """A page was read. One read in several pieces is one use; unknown keys are ignored."""
+        if key == self._latest:
+            return
+        held = self._recent.get(key)
+        if held is not None:
+            self._recent.move_to_end(key)
+            newly_warm = not held.hit
+        else:
+            held = self._aged.pop(key, None)
+            if held is None:
+                return
+            self._recent[key] = held
+            newly_warm = True
+        self._tick(key)
+        held.last_used = self.requests
+        held.hit = True
+        self._last_used[held.segment] = self.requests
+        if newly_warm:
+            self._warm[held.segment] = self._warm.get(held.segment, 0) + 1
+
+    def score(self, segment: int) -> tuple[int, int]:
+        """How much a segment is worth keeping: pages hit and used lately, then its last use."""
+        return self._warm.get(segment, 0), self._last_used.get(segment, 0)
+
+    def warm(self, keys: Iterable[PageKey]) -> list[PageKey]:
+        """Those of ``keys`` that were hit and used lately, most recently used first."""
+        found = [(held.last_used, key) for key in keys if (held := self._recent.get(key)) and held.hit]
+        found.sort(reverse=True)
+        return [key for _, key in found]
+
+    def forget_segment(self, segment: int) -> None:
+        """A segment is gone, and none of its pages is held any more."""
+        self._warm.pop(segment, None)
+        self._last_used.pop(segment, None)
+
+    def _tick(self, key: PageKey) -> None:
+        self.requests += 1
+        self._latest = key
+        horizon = self.requests - LATELY_PER_PAGE * len(self)
+        while self._recent:
+            oldest, held = next(iter(self._recent.items()))
+            if held.last_used >= horizon or oldest == key:
+                return
+            del self._recent[oldest]
+            self._aged[oldest] = held
+            if held.hit:
+                self._cool(held.segment)
+
+    def _cool(self, segment: int) -> None:
+        self._warm[segment] -= 1
+
+    def _remember(self, key: PageKey, when: int) -> None:
+        self._ghosts[key] = when
+        limit = min(GHOSTS_MAX, max(GHOSTS_MIN, GHOSTS_PER_PAGE * len(self)))
+        while len(self._ghosts) > limit:
+            self._ghosts.popitem(last=False)

@@ -1,0 +1,247 @@
+"""What ``SegmentLog`` is told, and what it answers. Offsets and lengths are bytes."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+from seekfs_core.machine import Tick
+from seekfs_core.pages import PageKey
+from seekfs_core.retention import PagesHit
+
+# Events
+
+
+@frozen
+class PageOffered:
+    """A verified page of ``nbytes`` could be kept. ``leased`` are the segments that somebody reads
+    from at this moment: they are not given up for it, since their space would not come back yet."""
+
+    key: PageKey
+    nbytes: int
+    leased: frozenset[int] = frozenset()
+
+
+@frozen
+class PageWritten:
+    """All bytes of a placed or copied page are in its segment's file."""
+
+    key: PageKey
+    segment: int
+
+
+@frozen
+class PagePublished:
+    """A written page is in the index. Answered by ``Reveal``, or by ``DropEntries`` if it has been
+    dropped meanwhile."""
+
+    key: PageKey
+    segment: int
+
+
+@frozen
+class WriteFailed:
+    """A placed page could not be written, copied or put into the index."""
+
+    key: PageKey
+    segment: int
+
+
+@frozen
+class OpenFailed:
+    """A segment's file could not be made or allocated. Its placements are reported one by one."""
+
+    segment: int
+
+
+@frozen
+class PageDropped:
+    """A page turned out unreadable or wrong, and is to be forgotten. Unknown keys are ignored."""
+
+    key: PageKey
+
+
+@frozen
+class SegmentHeld:
+    """A retired segment still has readers."""
+
+    segment: int
+
+
+@frozen
+class SegmentDrained:
+    """A retired segment has no reader any more, and never will."""
+
+    segment: int
+
+
+@frozen
+class SegmentUnlinked:
+    """A segment's file is gone, and so is its space."""
+
+    segment: int
+
+
+@frozen
+class UnlinkFailed:
+    """A segment's file could not be removed."""
+
+    segment: int
+
+
+@frozen
+class RestoredPage:
+    key: PageKey
+    offset: int
+    nbytes: int
+
+
+@frozen
+class RestoredSegment:
+    """A segment found at start, with the pages in it that the index knows."""
+
+    segment: int
+    capacity: int
+    pages: tuple[RestoredPage, ...]
+
+
+@frozen
+class Restored:
+    """What was found at start: the first event, if there is one. Keys are unique throughout."""
+
+    segments: tuple[RestoredSegment, ...]
+
+
+LogEvent = (
+    PageOffered
+    | PageWritten
+    | PagePublished
+    | WriteFailed
+    | OpenFailed
+    | PagesHit
+    | PageDropped
+    | SegmentHeld
+    | SegmentDrained
+    | SegmentUnlinked
+    | UnlinkFailed
+    | Restored
+    | Tick
+)
+
+
+SegmentEvent = (
+    PageWritten
+    | PagePublished
+    | WriteFailed
+    | OpenFailed
+    | SegmentHeld
+    | SegmentDrained
+    | SegmentUnlinked
+    | UnlinkFailed
+)
+
+# Actions
+
+
+class Refusal(Enum):
+    """Why a page is not kept."""
+
+    HELD = "it is held, or being written"
+    TOO_LARGE = "the ceiling has no room for a page of this length"
+    NOT_WORTH_IT = "what it would displace is used more"
+    BUSY = "what it would displace is being read or written"
+    FAILED = "its segment could not be opened"
+
+
+@frozen
+class OpenSegment:
+    """Make a segment's file and allocate ``capacity`` bytes; ``OpenFailed`` if that fails."""
+
+    segment: int
+    capacity: int
+
+
+@frozen
+class WritePage:
+    """Write the offered page's record; then ``PageWritten`` or ``WriteFailed``."""
+
+    key: PageKey
+    segment: int
+    offset: int
+
+
+@frozen
+class CopyPage:
+    """Copy a page's record between segments; then ``PageWritten`` or ``WriteFailed``."""
+
+    key: PageKey
+    source: int
+    source_offset: int
+    segment: int
+    offset: int
+    nbytes: int
+
+
+@frozen
+class Publish:
+    """Put a page into the index, in place of what is there; then ``PagePublished`` or ``WriteFailed``."""
+
+    key: PageKey
+    segment: int
+    offset: int
+    nbytes: int
+
+
+@frozen
+class Reveal:
+    """Let readers find the page, here and nowhere else."""
+
+    key: PageKey
+    segment: int
+    offset: int
+    nbytes: int
+
+
+@frozen
+class Refuse:
+    """The offered page is not kept."""
+
+    key: PageKey
+    reason: Refusal
+
+
+@frozen
+class RetireSegment:
+    """Let nobody find these pages and nobody into the segment any more; then ``SegmentHeld`` if
+    somebody is in it, or ``SegmentDrained``."""
+
+    segment: int
+    pages: tuple[RestoredPage, ...]
+
+
+@frozen
+class DropEntries:
+    """Take entries out of the index that still say exactly this: (key, segment, offset)."""
+
+    entries: tuple[tuple[PageKey, int, int], ...]
+
+
+@frozen
+class UnlinkSegment:
+    """Remove a segment's file; then ``SegmentUnlinked`` (also if there was none) or ``UnlinkFailed``."""
+
+    segment: int
+
+
+LogAction = (
+    OpenSegment
+    | WritePage
+    | CopyPage
+    | Publish
+    | Reveal
+    | Refuse
+    | RetireSegment
+    | DropEntries
+    | UnlinkSegment
+)

@@ -1,0 +1,110 @@
+"""A tier that turns itself off and finds its way back: every pair of state and event, and the story."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from seekfs_core.errors import ContractViolation
+from seekfs_core.machine import Tick
+from seekfs_core.tier import (
+    LANDINGS,
+    PROBE_DELAY_SECONDS_MAX,
+    Abandoned,
+    Asked,
+    Failed,
+    Go,
+    Skip,
+    TierEvent,
+    TierHealth,
+    TierState,
+    TurnedOff,
+    TurnedOn,
+    Worked,
+)
+
+EVENTS: tuple[TierEvent, ...] = (Asked(), Worked(), Failed("again"), Abandoned(), Tick())
+
+
+def health_in(state: TierState) -> TierHealth:
+    health = TierHealth()
+    if state is not TierState.ON:
+        health.feed(Failed("full"), 0)
+    if state is TierState.PROBING:
+        health.feed(Asked(), 1)
+    return health
+
+
+@pytest.mark.parametrize(("state", "event"), [*product(TierState, EVENTS)])
+def test_every_event_lands_where_the_table_says(state: TierState, event: TierEvent) -> None:
+    for now in (1.0, 100.0):
+        health = health_in(state)
+        health.feed(event, now)
+        assert health.state in LANDINGS[state, type(event)]
+        assert (health.off_because is None) is (health.state is TierState.ON)
+
+
+def test_one_failure_turns_it_off_and_one_probe_brings_it_back() -> None:
+    health = TierHealth()
+    assert health.steady
+    assert health.feed(Asked(), 0) == (Go(),)
+    assert health.feed(Failed("no space"), 0) == (TurnedOff("no space", 1.0),)
+    assert "space" in str(health.off_because)
+    assert health.next_deadline() == 1.0
+    assert health.feed(Asked(), 0.9) == (Skip(),)
+    assert health.feed(Asked(), 1.0) == (Go(),)
+    assert health.feed(Asked(), 1.1) == (Skip(),)
+    assert health.feed(Worked(), 1.2) == (TurnedOn(),)
+    assert health.off_because is None
+    assert health.next_deadline() is None
+    assert health.feed(Asked(), 1.2) == (Go(),)
+
+
+def test_probes_become_rarer_until_one_works() -> None:
+    health, now, delays = TierHealth(), 0.0, []
+    for _ in range(9):
+        (off,) = health.feed(Failed("still"), now)
+        assert isinstance(off, TurnedOff)
+        delays.append(off.probe_in_seconds)
+        now += off.probe_in_seconds
+        assert health.feed(Asked(), now) == (Go(),)
+    assert delays == [1, 2, 4, 8, 16, 32, 60, 60, PROBE_DELAY_SECONDS_MAX]
+    assert health.feed(Worked(), now) == (TurnedOn(),)
+    assert health.feed(Failed("anew"), now) == (TurnedOff("anew", 1.0),)
+
+
+def test_failures_count_only_in_a_row() -> None:
+    health = TierHealth(faults_max=3)
+    for _ in range(5):
+        assert health.feed(Failed("a"), 0) == ()
+        assert health.feed(Failed("b"), 0) == ()
+        assert not health.steady
+        assert health.feed(Worked(), 0) == ()
+        assert health.steady
+    health.feed(Failed("a"), 0)
+    health.feed(Failed("b"), 0)
+    assert health.feed(Failed("c"), 0) == (TurnedOff("c", 1.0),)
+
+
+def test_a_probe_that_was_not_used_may_be_made_by_the_next() -> None:
+    health = health_in(TierState.PROBING)
+    assert health.feed(Abandoned(), 1) == ()
+    assert health.feed(Asked(), 1) == (Go(),)
+
+
+def test_uses_that_began_before_it_went_off_change_nothing() -> None:
+    health = health_in(TierState.OFF)
+    assert health.feed(Worked(), 0.5) == ()
+    assert health.feed(Failed("late"), 0.5) == ()
+    assert health.off_because == "full"
+    assert health.next_deadline() == 1.0
+
+
+def test_what_it_refuses() -> None:
+    with pytest.raises(ContractViolation):
+        TierHealth(0)
+    health = health_in(TierState.PROBING)
+    with pytest.raises(ContractViolation):
+        health.feed(Worked(), 0)
+    assert health.state is TierState.PROBING
