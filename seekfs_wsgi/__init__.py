@@ -1,0 +1,23 @@
+"""The layer that speaks HTTP: requests in, streamed bodies and problem documents out.
+
+It checks what is asked, calls the data plane, and frames what comes back. It knows no store, keeps
+no page and makes no policy.
+
+| module | does |
+|---|---|
+| ``app``         | the WSGI application: dispatch, errors to answers, one latency a request |
+| ``query``       | the parameters of a request |
+| ``ranges``      | ``Range`` and the conditions, as RFC 9110 has them |
+| ``items``       | the JSON body of a batch |
+| ``bodies``      | reading a request's body within its limit |
+| ``blob``        | ``/blob`` |
+| ``readv``       | ``/readv``, plain and framed |
+| ``frames``      | the framed answer |
+| ``pieces``      | joining small views, passing large ones on |
+| ``sending``     | the way of a body to the client: without a copy where the server allows it |
+| ``diagnostics`` | health, readiness and the ``test_*`` endpoints |
+| ``metrics``     | ``/metrics`` |
+| ``problems``    | problem documents (RFC 9457) |
+| ``serve``       | the daemon under gunicorn: its settings, its start, its end |
+| ``worker``      | gunicorn's threaded worker, with clients that cannot hold it up |
+"""

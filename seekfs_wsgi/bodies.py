@@ -1,0 +1,73 @@
+"""Reading the body of a request, never more of it than allowed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from werkzeug.exceptions import UnsupportedMediaType
+
+from seekfs_core.errors import BadRequest, TooLarge
+from seekfs_wsgi.sending import Disconnected
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_STEP_BYTES = 1024 * 1024
+"""Read at once: a server need not hold a body twice to hand it over."""
+
+_LENGTH = re.compile(r"[0-9]{1,18}")
+
+
+def read_body(environ: WSGIEnvironment, bytes_max: int) -> bytes:
+    """The whole body, whether it came with ``Content-Length`` or chunked.
+
+    Raises ``TooLarge`` without reading a body that announces too much, and after ``bytes_max`` of one
+    that does not say; ``BadRequest`` for one that ends early or is malformed; ``Disconnected``.
+    """
+    encoding = environ.get("HTTP_CONTENT_ENCODING", "")
+    if encoding.strip().lower() not in ("", "identity"):
+        raise UnsupportedMediaType(f"a body encoded as {encoding[:40]!r}; send it plain")
+    announced = environ.get("CONTENT_LENGTH")
+    if announced:
+        if not _LENGTH.fullmatch(announced):
+            raise BadRequest(f"Content-Length {announced[:40]!r} is no length")
+        length = int(announced)
+        if length > bytes_max:
+            raise _too_large(f"{length} bytes", bytes_max)
+        body = _read(environ, length)
+        if len(body) < length:
+            raise BadRequest(f"the body ended after {len(body)} of {length} bytes")
+        return body
+    # Without a length only a server that marks the end of the input can be read to its end.
+    if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
+        body = _read(environ, bytes_max + 1)
+        if len(body) > bytes_max:
+            raise _too_large("more", bytes_max)
+        return body
+    return b""
+
+
+def _read(environ: WSGIEnvironment, bytes_wanted: int) -> bytes:
+    read = environ["wsgi.input"].read
+    parts: list[bytes] = []
+    missing = bytes_wanted
+    while missing > 0:
+        try:
+            part = read(min(missing, _STEP_BYTES))
+        except OSError as error:
+            raise Disconnected(f"the body could not be read: {error}") from None
+        except Exception as error:
+            # The server's own exception for a chunk or trailer that is malformed.
+            raise BadRequest(f"the body is malformed: {error}") from None
+        if not part:
+            break
+        parts.append(part)
+        missing -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(what: str, bytes_max: int) -> TooLarge:
+    return TooLarge(
+        f"the body is {what}; at most {bytes_max} bytes (api.request_max_mib) are read", bytes_max=bytes_max
+    )

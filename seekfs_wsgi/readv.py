@@ -1,0 +1,128 @@
+"""``/readv``: a batch of ranges, answered in request order, plain or in frames.
+
+The plain answer is the ranges' bytes, one after the other, with a Content-Length. Nothing in it marks where
+an item ends, so a range that cannot be answered whole fails the batch, before the first byte, naming the
+item. Frames (``frames``) carry the failure of an item beside the others' bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+from seekfs_core.errors import InvalidName, NoSuchFile, NotFound, SeekfsError
+from seekfs_core.names import check_namespace, check_path
+from seekfs_core.plan import ReadPlan, plan_read
+from seekfs_wsgi import frames
+from seekfs_wsgi.blob import version_headers
+from seekfs_wsgi.bodies import read_body
+from seekfs_wsgi.exchange import BINARY, Answer, Request, Stream
+from seekfs_wsgi.items import Item, decode_items
+from seekfs_wsgi.pieces import joined_pieces
+from seekfs_wsgi.problems import problem_of
+from seekfs_wsgi.query import parse_query, required, version_number
+
+if TYPE_CHECKING:
+    from seekfs_io.config import ApiConfig
+    from seekfs_io.dataplane import DataPlane
+
+log = logging.getLogger("seekfs.http")
+
+PARAMETERS = frozenset(("ns", "version"))
+
+
+def wants_frames(accept: str | None) -> bool:
+    """Whether an ``Accept`` header prefers frames to plain bytes.
+
+    Frames must be named: ``*/*`` is what clients send that have never heard of them. Equal quality is
+    taken for frames then, since whoever names them can read them.
+    """
+    if accept is None or "x-seekfs-frames" not in accept.lower():
+        return False
+    preferences = parse_accept_header(accept, MIMEAccept)
+    quality = preferences.quality(frames.MEDIA_TYPE)
+    return quality > 0 and quality >= preferences.quality(BINARY)
+
+
+class Readv:
+    """The endpoint ``/readv``."""
+
+    def __init__(self, plane: DataPlane, api: ApiConfig) -> None:
+        self._plane = plane
+        self._readv_max_bytes = api.readv_max_bytes
+        self._request_max_bytes = api.request_max_bytes
+
+    def __call__(self, request: Request) -> Answer:
+        parameters = parse_query(request.query, PARAMETERS)
+        ns = check_namespace(required(parameters, "ns"))
+        version = version_number(parameters)
+        body = read_body(request.environ, self._request_max_bytes)
+        items = decode_items(body, self._readv_max_bytes)
+        framed = wants_frames(request.header("ACCEPT"))
+        try:
+            resolution = self._plane.resolve(ns, version)
+            plan = plan_read(resolution.manifest, items, clip=framed)
+        except NotFound as error:
+            _prefer_invalid_names(error, items)
+            raise
+        headers = [*version_headers(resolution), ("Vary", "Accept")]
+        if framed:
+            return self._framed(request, items, plan, [*headers, ("Cache-Control", "no-store")])
+        if plan.total_bytes == 0:
+            return Answer(200, BINARY, headers=headers, length=0)
+        stream = self._plane.read(plan)
+        pieces = joined_pieces(stream, plan.total_bytes)
+        return Answer(200, BINARY, Stream(pieces, stream.close), headers, plan.total_bytes)
+
+    def _framed(
+        self, request: Request, items: list[Item], plan: ReadPlan, headers: list[tuple[str, str]]
+    ) -> Answer:
+        stream = self._plane.read(plan)
+        failed: list[tuple[int, SeekfsError]] = []
+
+        def failure(index: int, error: SeekfsError) -> tuple[int, bytes]:
+            if isinstance(error, NoSuchFile):
+                error = _invalid_name(index, items[index]) or error
+            error = type(error)(error.detail, **(error.context | {"item": index}))
+            failed.append((index, error))
+            return error.status, problem_of(error).document(request.id)
+
+        def close() -> None:
+            stream.close()
+            if failed:
+                # One line, however many: a batch of 65,536 wrong paths must not fill the log.
+                index, error = failed[0]
+                log.info(
+                    "%d of %d items failed, the first of them item %d: %s",
+                    len(failed),
+                    len(items),
+                    index,
+                    error.detail,
+                    extra={"request_id": request.id},
+                )
+
+        pieces = frames.frame_pieces(plan, stream, failure)
+        return Answer(200, frames.MEDIA_TYPE, Stream(pieces, close), headers)
+
+
+def _invalid_name(index: int, item: Item) -> InvalidName | None:
+    """What is wrong with an item's path, if anything.
+
+    Only asked of paths that no manifest has: those that one has are valid, and need not be checked again.
+    """
+    try:
+        check_path(item[0])
+    except InvalidName as error:
+        return InvalidName(f"item {index}: {error.detail}", **(error.context | {"item": index}))
+    return None
+
+
+def _prefer_invalid_names(error: NotFound, items: list[Item]) -> None:
+    """Malformed comes before not found, as everywhere: raise for the first path that cannot be one."""
+    for index, item in enumerate(items):
+        invalid = _invalid_name(index, item)
+        if invalid is not None:
+            raise invalid from error
