@@ -1,1 +1,27 @@
-"""Object stores: one interface (``base``), spoken over S3 (``sdk``) and to a directory (``local``)."""
+"""Object stores behind one interface (``base``): ``sdk`` for S3 servers, ``file`` for a directory."""
+
+from __future__ import annotations
+
+from seekfs_core.errors import Problem
+from seekfs_io.config import ConfigError, S3Config
+from seekfs_io.objects.base import ObjectStore
+
+
+def open_store(config: S3Config) -> ObjectStore:
+    """The store that ``config.engine`` names. Nothing is asked of it yet.
+
+    Raises ``ConfigError`` where this installation cannot run that engine.
+    """
+    if config.engine == "file":
+        from seekfs_io.objects.local import LocalStore
+
+        return LocalStore(root=config.file_root, bucket=config.bucket)
+    if config.engine == "crt":
+        what = (
+            '"crt" is not part of this version; pip install "seekfs[crt]" will bring it. '
+            'engine = "sdk" speaks to the same servers'
+        )
+        raise ConfigError((Problem("s3.engine", what),))
+    from seekfs_io.objects.sdk import open_sdk_store
+
+    return open_sdk_store(config)

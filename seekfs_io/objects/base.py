@@ -7,7 +7,7 @@ and carries the ``StoreFailure`` that the core understands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -127,7 +127,7 @@ class ObjectStore(Protocol):
         """Send part ``number`` (from 1); its ETag."""
         ...
 
-    def complete_upload(self, key: str, upload: str, etags: list[str]) -> str | None:
+    def complete_upload(self, key: str, upload: str, etags: Sequence[str]) -> str | None:
         """Join the parts, in order; the object's ETag. A 200 that holds an error is a failure."""
         ...
 

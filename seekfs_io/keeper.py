@@ -1,0 +1,75 @@
+"""Runs one command and sees to it that nothing of it outlives its owner.
+
+    python keeper.py [--owner PID] [--grace SECONDS] [--unlink FILE]... -- COMMAND...
+
+The command ends when the owner does, however that ends (``pidfd_open``), or when the keeper is
+sent SIGTERM or SIGINT: SIGTERM first, SIGKILL after the grace. Then the files are unlinked that
+the command leaves behind. The command itself asks the kernel to be killed with the keeper, so
+that even ``kill -9`` of the keeper leaves no process. Without an owner it runs detached. The exit
+status is the command's.
+
+Only the standard library is imported, so that it starts in a blink and under ``python -I -S``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="keeper")
+    parser.add_argument("--owner", type=int)
+    parser.add_argument("--grace", type=float, default=10.0)
+    parser.add_argument("--unlink", action="append", default=[])
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args(arguments)
+    try:
+        return _keep(options.command, options.owner, options.grace)
+    finally:
+        for path in options.unlink:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _keep(command: list[str], owner: int | None, grace_seconds: float) -> int:
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    watched = [wake_read]
+    if owner is not None:
+        try:
+            watched.append(os.pidfd_open(owner))
+        except ProcessLookupError:
+            return 1
+        if os.getppid() != owner:
+            # It ended before the descriptor was open; that descriptor is then another process's.
+            return 1
+    child = subprocess.Popen(command, preexec_fn=_die_with_parent)  # noqa: PLW1509  # there is one thread
+    child_end = os.pidfd_open(child.pid)
+    ready, _, _ = select.select([*watched, child_end], [], [])
+    if child_end not in ready:
+        child.terminate()
+        if not select.select([child_end], [], [], grace_seconds)[0]:
+            child.kill()
+    status = child.wait()
+    return status if status >= 0 else 128 - status
+
+
+def _die_with_parent() -> None:
+    # Runs between fork and exec of a process with one thread, where this is safe.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
