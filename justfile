@@ -76,12 +76,12 @@ lock: (_need "uv" "docs.astral.sh/uv, Installation")
 # Start a local S3 server in the background: port 9000, minioadmin/minioadmin, data under .seekfs/s3
 [group('local store')]
 s3-up:
-    python -m seekfs_io.devserver up --directory {{quote(state / "s3")}} --port 9000
+    @python -m seekfs_io.devserver up --directory {{quote(state / "s3")}} --port 9000
 
 # Stop it; its data stays under .seekfs/s3
 [group('local store')]
 s3-down:
-    python -m seekfs_io.devserver down --directory {{quote(state / "s3")}}
+    @python -m seekfs_io.devserver down --directory {{quote(state / "s3")}}
 
 # Tell mc where the store is; without mc only check that the store answers
 [group('local store')]
@@ -98,7 +98,7 @@ mc-mb:
     @if {{is_minio_mc}}; then \
         mc mb --ignore-existing {{quote(mc_alias / bucket)}}; \
     else \
-        python deploy/bucket.py make; \
+        seekfs bucket make; \
     fi
 
 # Upload FILE as the object KEY; what is there already is never changed

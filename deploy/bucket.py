@@ -1,7 +1,6 @@
 """What the ``mc-*`` recipes do where MinIO's ``mc`` is not there: with seekfs's own object store.
 
     python deploy/bucket.py check               the server answers, and takes the credentials
-    python deploy/bucket.py make                make the bucket, unless it is there
     python deploy/bucket.py upload FILE KEY     upload one object; never changes what is there
 
 Endpoint, bucket and credentials are those of ``seekfs.toml`` and the environment.
@@ -33,11 +32,6 @@ def check(store: ObjectStore, config: Config) -> None:
         print(f"{where}: the server answers, the bucket is not there yet (just mc-mb makes it)")
     else:
         print(f"{where}: the server answers and takes the credentials; no alias is needed without mc")
-
-
-def make(store: ObjectStore, config: Config) -> None:
-    is_new = store.create_bucket()
-    print(f"bucket {config.s3.bucket}: {'made' if is_new else 'there already'}")
 
 
 def upload(store: ObjectStore, file: Path, key: str) -> int:
@@ -79,7 +73,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What the mc-* recipes do without mc.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("check")
-    commands.add_parser("make")
     upload_parser = commands.add_parser("upload")
     upload_parser.add_argument("file", type=Path)
     upload_parser.add_argument("key")
@@ -88,13 +81,9 @@ def main() -> int:
         config = load_config()
         store = open_store(config.s3)
         try:
-            match given.command:
-                case "check":
-                    check(store, config)
-                case "make":
-                    make(store, config)
-                case _:
-                    return upload(store, given.file, given.key)
+            if given.command == "upload":
+                return upload(store, given.file, given.key)
+            check(store, config)
         finally:
             store.close()
     except (ConfigError, SeekfsError, StoreError, OSError) as error:

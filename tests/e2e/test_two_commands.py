@@ -1,0 +1,128 @@
+"""Two commands on a fresh machine: what ``./justw demo`` needs, does and leaves behind.
+
+A clone in an empty directory, its first run, which installs, and a second one. The second is looked at
+closely: pip is taken away before it, and the listings of the temporary directory, the home directory, the
+clone and the process table are the same before and after, Python's caches apart.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN_SECONDS_MAX = 900
+
+# The first run fetches and installs some fifty packages, and both bring up a server and move 200 MiB.
+pytestmark = pytest.mark.timeout(2 * RUN_SECONDS_MAX)
+
+
+def listing(directory: Path) -> dict[str, tuple[int, int]]:
+    """Every name under a directory with its kind and size, Python's caches apart."""
+    found = {}
+    for parent, directories, files in os.walk(directory):
+        if "__pycache__" in directories:
+            directories.remove("__pycache__")
+        for name in [*directories, *files]:
+            path = Path(parent, name)
+            status = path.lstat()
+            is_directory = path.is_dir() and not path.is_symlink()
+            found[str(path.relative_to(directory))] = (status.st_mode, 0 if is_directory else status.st_size)
+    return found
+
+
+def sockets_of_servers() -> set[str]:
+    """What servers leave in /tmp by habit, whatever they are told about temporary directories."""
+    return {name for name in os.listdir("/tmp") if name.startswith(("seaweedfs", "weed", "gunicorn"))}
+
+
+def processes_of(directory: Path) -> list[str]:
+    """The command lines of all processes that were started with a path under ``directory``.
+
+    It is in the environment (as ``TMPDIR`` at least) or the arguments of everything that a run starts.
+    """
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                arguments = (process / "cmdline").read_bytes()
+                if os.fsencode(directory) in (process / "environ").read_bytes() + b"\0" + arguments:
+                    found.append(arguments.replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue  # it has ended, or is another user's
+    return found
+
+
+def justw(clone: Path, *, home: Path | None, temporary: Path) -> subprocess.CompletedProcess[str]:
+    """``./justw demo`` as somebody who has just cloned would run it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SEEKFS_", "AWS_", "VIRTUAL_ENV", "PYTEST_"))
+    }
+    # This environment's own programs must not be found: the clone brings what it needs.
+    path = [part for part in kept["PATH"].split(":") if not part.startswith(str(ROOT))]
+    env = kept | {"PATH": ":".join(path), "TMPDIR": str(temporary)}
+    if home is not None:
+        env["HOME"] = str(home)
+    return subprocess.run(
+        [clone / "justw", "demo"],
+        cwd=clone,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS_MAX,
+        check=False,
+    )
+
+
+def test_a_fresh_clone_runs_the_demo_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    clone, home, temporary = tmp_path / "a fresh clone", tmp_path / "home", tmp_path / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    command = ["git", "clone", "--quiet", "--no-hardlinks", ROOT, clone]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+
+    # pip finds its own configuration and cache where they always are.
+    first = justw(clone, home=None, temporary=temporary)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert listing(temporary) == {}
+
+    for packages in clone.glob(".venv/lib/python*/site-packages/pip"):
+        shutil.rmtree(packages)
+    assert not list(clone.glob(".venv/lib/python*/site-packages/pip"))
+    before = (listing(clone), listing(home), listing(temporary), sockets_of_servers())
+
+    second = justw(clone, home=home, temporary=temporary)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "justw:" not in second.stderr
+    after = (listing(clone), listing(home), listing(temporary), sockets_of_servers())
+    for was, now in zip(before, after, strict=True):
+        assert now == was
+    assert processes_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("where", ["environment", "arguments"])
+def test_a_process_that_stays_would_be_seen(tmp_path: Path, where: str) -> None:
+    assert processes_of(tmp_path) == []
+    arguments = ["sh", "-c", "read -r _", *([str(tmp_path / "x")] if where == "arguments" else [])]
+    env = {"PATH": os.environ["PATH"]} | ({"TMPDIR": str(tmp_path / "x")} if where == "environment" else {})
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, env=env)
+    try:
+        assert len(processes_of(tmp_path)) == 1
+    finally:
+        process.communicate()
+
+
+def test_a_file_that_stays_would_be_seen(tmp_path: Path) -> None:
+    before = listing(tmp_path)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "a.pyc").touch()
+    assert listing(tmp_path) == before
+    (tmp_path / "left").touch()
+    assert listing(tmp_path) != before
