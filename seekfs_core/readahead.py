@@ -19,10 +19,15 @@ from collections.abc import Iterator
 
 from attrs import define, field, frozen
 
+from seekfs_core import grid
 from seekfs_core.errors import ContractViolation
 from seekfs_core.machine import advance
 from seekfs_core.manifest import FileEntry
 from seekfs_core.plan import ReadPlan
+
+AHEAD_WINDOWS_MAX = 128
+"""Windows looked at ahead, cached or not: as many as there are GETs in flight by default. Without
+it a long read over cached pages would look through all of its plan at once."""
 
 
 @frozen
@@ -31,6 +36,14 @@ class WindowEntered:
 
     path: str
     window: int
+
+
+@frozen
+class PageMissed:
+    """A page of the window that the read is in was asked for before, and is gone again."""
+
+    file: FileEntry
+    page_id: int
 
 
 @frozen
@@ -77,7 +90,7 @@ class ReadAhead:
     def __attrs_post_init__(self) -> None:
         self._rest = self.plan.windows(self.coalesce_bytes)
 
-    def feed(self, event: WindowEntered | WindowProbed, now: float) -> tuple[ProbeWindow, ...]:
+    def feed(self, event: WindowEntered | PageMissed | WindowProbed, now: float) -> tuple[ProbeWindow, ...]:
         """One event in, the next window to look at out, if any; see ``seekfs_core.machine``."""
         self._now = advance(self._now, now)
         match event:
@@ -86,11 +99,12 @@ class ReadAhead:
                 assert self._at is not None
                 if (path, window) not in self._asked:
                     return self._probe(self._at)
+            case PageMissed(file, page_id):
+                return (ProbeWindow(file, self._still_ahead(file, page_id)),)
             case WindowProbed(missing_bytes):
-                if self._probing is None:
-                    raise ContractViolation("a window was probed that nobody asked to be")
-                self._probing.missing_bytes = missing_bytes
-                self._probing = None
+                if self._probing is not None:
+                    self._probing.missing_bytes = missing_bytes
+                    self._probing = None
         return self._look_ahead()
 
     def next_deadline(self) -> None:
@@ -111,7 +125,11 @@ class ReadAhead:
         raise ContractViolation(f"the plan does not come to window {window} of {path!r} again")
 
     def _look_ahead(self) -> tuple[ProbeWindow, ...]:
-        while self._probing is None and self._outstanding_bytes() < self.ahead_bytes:
+        while (
+            self._probing is None
+            and len(self._ahead) < AHEAD_WINDOWS_MAX
+            and self._outstanding_bytes() < self.ahead_bytes
+        ):
             following = next(self._rest, None)
             if following is None:
                 break
@@ -128,6 +146,17 @@ class ReadAhead:
         self._probing = step
         pages = self.plan.pages_in_window(step.file, step.window, self.coalesce_bytes)
         return (ProbeWindow(step.file, pages),)
+
+    def _still_ahead(self, file: FileEntry, page_id: int) -> tuple[int, ...]:
+        """The page, and in a read of one range also what follows it in its window.
+
+        Of several ranges nobody knows here which pages behind this one were consumed already.
+        """
+        if len(self.plan.extents) > 1:
+            return (page_id,)
+        window = grid.window_of(file, page_id, self.coalesce_bytes)
+        pages = self.plan.pages_in_window(file, window, self.coalesce_bytes)
+        return tuple(page for page in pages if page >= page_id)
 
     def _outstanding_bytes(self) -> int:
         at = 0 if self._at is None else self._at.missing_bytes

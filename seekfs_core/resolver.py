@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from attrs import define, field, frozen
 
-from seekfs_core.errors import NoSuchNamespace, NoSuchVersion, SeekfsError
+from seekfs_core.errors import FailureKind, NoSuchNamespace, NoSuchVersion, SeekfsError, StoreFailure
 from seekfs_core.machine import Tick, advance
 from seekfs_core.manifest import Manifest
 
@@ -429,6 +429,14 @@ class ManifestResolver:
         pinned = {(ns, version) for ns, version in self.pins.items()}
         for old in [old for old in self._manifests if old not in pinned][:-MANIFESTS_KEPT_MAX]:
             del self._manifests[old]
+
+
+def is_absence(failure: StoreFailure) -> bool:
+    """Whether a failed read of HEAD or of a manifest says that there is no such thing.
+
+    A missing bucket is none: it is a mistake in the configuration, and nothing to remember of a name.
+    """
+    return failure.kind is FailureKind.MISSING and failure.code != "NoSuchBucket"
 
 
 def _no_namespace(name: str) -> NoSuchNamespace:

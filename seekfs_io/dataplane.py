@@ -1,0 +1,388 @@
+"""The data plane of one process: everything between an HTTP request (or an embedder) and the store.
+
+::
+
+    plane = DataPlane(load_config())
+    resolution = plane.resolve("dev")                     # which version, once a request
+    plan = plan_read(resolution.manifest, [("a.bin", 0, 4096)], clip=False)
+    with plane.read(plan) as stream:
+        for view in stream:                               # verified bytes, in order
+            ...
+    plane.close(60.0)
+
+What is decided anywhere in it is decided by a machine of ``seekfs_core``; the drivers are
+``seekfs_io.resolving`` (versions), ``seekfs_io.reading`` (one read) and ``seekfs_io.fetching``
+(GETs and write-behind).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from attrs import define, field, frozen
+
+from seekfs_core.budget import GetBudget
+from seekfs_core.errors import DeadlineExceeded, RangeNotSatisfiable, SeekfsError, StoreFailure, error_of
+from seekfs_core.fetch import FetchScheduler
+from seekfs_core.fetch_messages import FetchLimits, FetchStatistics
+from seekfs_core.manifest import FileEntry, Manifest
+from seekfs_core.pages import page_key
+from seekfs_core.plan import ReadPlan, plan_read
+from seekfs_core.resolver import ManifestResolver
+from seekfs_core.retry import RetryPolicy
+from seekfs_io.config import Config
+from seekfs_io.fetching import RECEIVE_BYTES, Fetcher
+from seekfs_io.objects import open_store
+from seekfs_io.objects.base import ObjectStat, ObjectStore
+from seekfs_io.pages import l1_ceiling_bytes, open_page_store, open_shelf
+from seekfs_io.pages.base import TierStatistics
+from seekfs_io.pages.ram import RamPages
+from seekfs_io.reading import DISK, RAM, STORE, ReadCounters, ReadSetting, ReadStream
+from seekfs_io.resolving import Resolution, Resolving
+
+log = logging.getLogger(__name__)
+
+AnswerT = TypeVar("AnswerT")
+
+WARM_PATHS_MAX = 10
+"""Files that /advisor suggests to warm, per namespace."""
+
+PATHS_COUNTED_MAX = 10_000
+"""Paths whose reads are counted, per namespace; the least read half goes when there are more."""
+
+
+@frozen(kw_only=True)
+class FetchedObject:
+    """What a GET past every cache brought. ``seconds`` from the request to the last byte."""
+
+    key: str
+    start: int
+    bytes_received: int
+    seconds: float
+    status: int
+
+
+@frozen(kw_only=True)
+class StagedPage:
+    """A page that was brought into the second tier: where it is now, and what that cost."""
+
+    page_id: int
+    off: int
+    len: int
+    crc32c: int
+    tier: str
+    bytes_fetched: int
+
+
+@frozen(kw_only=True)
+class Readiness:
+    """Whether reads can be served, and what speaks against it or limits it, in sentences."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class PlaneStatistics:
+    """Counters since the plane was opened, and what it holds now. Bytes and pages by tier: l1, l2, store."""
+
+    fetch: FetchStatistics
+    reads: int
+    pages_from: dict[str, int]
+    bytes_from: dict[str, int]
+    bytes_from_store: int
+    """Bytes that GETs of pages brought; ``bytes_from["store"]`` are those that readers then took."""
+    bytes_asked_of_store: int
+    disk_crc_failures: int
+    write_behind_bytes: int
+    writes_skipped: int
+    tiers: tuple[TierStatistics, ...]
+
+
+@define
+class _NamespaceCounters:
+    pages_from: Counter[str] = field(factory=Counter)
+    bytes_from: Counter[str] = field(factory=Counter)
+    reads_by_path: Counter[str] = field(factory=Counter)
+
+
+class DataPlane:
+    """See the module's text. Thread-safe; one a process and directory.
+
+    Opening raises ``SeekfsError`` or ``ConfigError`` with a sentence for people when a directory
+    or an engine cannot be used. ``store`` replaces the configured object store (embedders, tests).
+    """
+
+    def __init__(self, config: Config, store: ObjectStore | None = None) -> None:
+        self.config = config
+        self._clock = time.monotonic
+        cache, s3 = config.cache, config.s3
+        self._l2 = open_page_store(config, clock=self._clock)
+        self._shelf = open_shelf(config)
+        self._store = store if store is not None else open_store(s3)
+        self._ram = RamPages(l1_ceiling_bytes(config), cache.inflight_bytes, self._clock)
+        scheduler = FetchScheduler(
+            limits=FetchLimits(
+                inflight_gets_max=s3.max_inflight_gets,
+                room_bytes_max=cache.inflight_bytes,
+                coalesce_bytes=s3.range_coalesce_max_bytes,
+            ),
+            budget=GetBudget(s3.get_budget_per_sec, s3.get_budget_burst),
+            retry=retry_policy(config),
+            rng=random.Random(),
+            started_at=self._clock(),
+        )
+        self._fetcher = Fetcher(self._store, self._ram, self._l2, scheduler, self._clock)
+        self._resolving = Resolving(
+            self._store,
+            self._fetcher,
+            self._shelf,
+            ManifestResolver(config.manifest.head_ttl_sec, dict(config.manifest.pins)),
+            manifest_bytes_max=config.manifest.max_bytes,
+            wait_seconds_max=config.api.request_deadline_sec,
+            clock=self._clock,
+        )
+        self._setting = ReadSetting(
+            ram=self._ram,
+            l2=self._l2,
+            fetcher=self._fetcher,
+            coalesce_bytes=s3.range_coalesce_max_bytes,
+            # Two windows keep the store busy while one is consumed; a quarter leaves others theirs.
+            ahead_bytes=min(2 * s3.range_coalesce_max_bytes, cache.inflight_bytes // 4),
+            page_bytes_max=cache.inflight_bytes,
+            wait_seconds_max=config.api.request_deadline_sec,
+            finished=self._count,
+        )
+        self._lock = threading.Lock()
+        self._counters: dict[str, _NamespaceCounters] = {}
+        self._reads = 0
+        self._disk_crc_failures = 0
+        self._closing = False
+
+    # --- reading ----------------------------------------------------------------------------
+
+    def resolve(self, ns: str, version: int | None = None) -> Resolution:
+        """The manifest that a request is to read from. Raises ``NotFound``, ``StoreUnavailable``, …"""
+        return self._resolving.resolve(ns, version)
+
+    def read(self, plan: ReadPlan) -> ReadStream:
+        """The bytes of a plan, as a stream that is to be closed."""
+        return ReadStream(self._setting, plan)
+
+    # --- looking at the store ---------------------------------------------------------------
+
+    def stat_object(self, key: str) -> ObjectStat:
+        """What the store says of an object: one HEAD, budgeted and retried."""
+        return self._ask(lambda: self._store.head(key), key)
+
+    def fetch_object(self, key: str, start: int = 0, stop: int | None = None) -> FetchedObject:
+        """Read bytes [start, stop) of an object past every cache and drop them: how fast is the store?"""
+
+        def fetch() -> FetchedObject:
+            began = time.perf_counter()
+            received = 0
+            scratch = memoryview(bytearray(RECEIVE_BYTES))
+            with self._store.get(key, start=start, stop=stop) as body:
+                while count := body.readinto(scratch):
+                    received += count
+            return FetchedObject(
+                key=key,
+                start=start,
+                bytes_received=received,
+                seconds=time.perf_counter() - began,
+                status=200 if stop is None and start == 0 else 206,
+            )
+
+        return self._ask(fetch, key)
+
+    def stage_page(self, ns: str, path: str, page_id: int) -> StagedPage:
+        """Bring one page into the second tier, verified, under its own key."""
+        manifest = self.resolve(ns).manifest
+        file = manifest.file(path)
+        if page_id >= file.page_count:
+            raise RangeNotSatisfiable(
+                f"{path!r} has {file.page_count} pages in version {manifest.version}, no page {page_id}",
+                path=path,
+                size=file.size,
+                page_count=file.page_count,
+            )
+        key = page_key(manifest.file_key(file), page_id)
+        start, stop = file.page_extent(page_id)
+        crc32c = file.page_crc32c(page_id)
+
+        def staged(tier: str, fetched: int) -> StagedPage:
+            return StagedPage(
+                page_id=page_id, off=start, len=stop - start, crc32c=crc32c, tier=tier, bytes_fetched=fetched
+            )
+
+        if self._l2 is not None and key in self._l2:
+            return staged(DISK, 0)
+        with self.read(plan_read(manifest, [(path, start, stop - start)], clip=False)) as stream:
+            for _ in stream:
+                pass
+            fetched = stop - start if stream.counters.pages_from[STORE] else 0
+            if self._l2 is not None:
+                buffer = self._ram.hold(key)
+                if buffer is not None:
+                    try:
+                        if self._l2.store(key, buffer.view, crc32c):
+                            return staged(DISK, fetched)
+                    finally:
+                        self._fetcher.release(buffer)
+                if key in self._l2:
+                    return staged(DISK, fetched)
+        return staged(RAM if key in self._ram else STORE, fetched)
+
+    def _ask(self, request: Callable[[], AnswerT], key: str) -> AnswerT:
+        answers: queue.SimpleQueue[AnswerT | SeekfsError] = queue.SimpleQueue()
+
+        def run() -> Callable[[], None]:
+            answer = request()
+            return lambda: answers.put(answer)
+
+        def failed(failure: StoreFailure) -> None:
+            answers.put(error_of(failure, key=key))
+
+        cancel = self._fetcher.call(run, failed)
+        try:
+            answer = answers.get(timeout=self.config.api.request_deadline_sec)
+        except queue.Empty:
+            cancel()
+            raise DeadlineExceeded(
+                f"waited {self.config.api.request_deadline_sec:g} seconds for the store "
+                f"(api.request_deadline_sec, key {key!r})",
+                key=key,
+            ) from None
+        if isinstance(answer, SeekfsError):
+            raise answer
+        return answer
+
+    # --- looking at the plane ---------------------------------------------------------------
+
+    def readiness(self) -> Readiness:
+        """Reads are served from the store even while the second tier is off: that is said, and is no reason
+        to be taken out of service."""
+        reasons = []
+        if self._l2 is not None and (because := self._l2.statistics().off_because) is not None:
+            reasons.append(f"the tier on disk is off: {because}")
+        if self._closing:
+            reasons.append("the daemon is stopping")
+        return Readiness(ready=not self._closing, reasons=tuple(reasons))
+
+    def statistics(self) -> PlaneStatistics:
+        fetch, counters, write_behind_bytes = self._fetcher.statistics()
+        tiers = [self._ram.statistics()]
+        if self._l2 is not None:
+            tiers.append(self._l2.statistics())
+        pages_from: Counter[str] = Counter()
+        bytes_from: Counter[str] = Counter()
+        with self._lock:
+            for each in self._counters.values():
+                pages_from.update(each.pages_from)
+                bytes_from.update(each.bytes_from)
+            reads, disk_crc_failures = self._reads, self._disk_crc_failures
+        return PlaneStatistics(
+            fetch=fetch,
+            reads=reads,
+            pages_from={tier: pages_from[tier] for tier in (RAM, DISK, STORE)},
+            bytes_from={tier: bytes_from[tier] for tier in (RAM, DISK, STORE)},
+            bytes_from_store=counters.bytes_from_store,
+            bytes_asked_of_store=counters.bytes_asked_of_store,
+            disk_crc_failures=disk_crc_failures,
+            write_behind_bytes=write_behind_bytes,
+            writes_skipped=counters.writes_skipped,
+            tiers=tuple(tiers),
+        )
+
+    def advice(self) -> list[dict[str, Any]]:
+        """The ``namespaces`` of ``GET /advisor``, from counters of this process.
+
+        ``gets_saved`` is what reading page by page without a cache would have cost beyond
+        ``gets_made``; ``hit_ratio`` the share of pages that came from a tier, None before any read.
+        """
+        _, fetched, _ = self._fetcher.statistics()
+        current = self._resolving.current()
+        with self._lock:
+            counted = {
+                ns: _NamespaceCounters(
+                    Counter(each.pages_from), Counter(each.bytes_from), Counter(each.reads_by_path)
+                )
+                for ns, each in self._counters.items()
+            }
+        advice = []
+        for ns in sorted(current.keys() | counted.keys()):
+            manifest = current.get(ns)
+            counters = counted.get(ns, _NamespaceCounters())
+            pages = sum(counters.pages_from.values())
+            gets_made = fetched.gets_by_namespace[ns]
+            advice.append(
+                {
+                    "ns": ns,
+                    "version": None if manifest is None else manifest.version,
+                    "files": None if manifest is None else len(manifest.files),
+                    "bytes": None if manifest is None else manifest.total_bytes,
+                    "gets_made": gets_made,
+                    "gets_saved": max(0, pages - gets_made),
+                    "bytes_from": {tier: counters.bytes_from[tier] for tier in (RAM, DISK, STORE)},
+                    "hit_ratio": 1 - counters.pages_from[STORE] / pages if pages else None,
+                    "warm": [] if manifest is None else self._warm(manifest, counters.reads_by_path),
+                }
+            )
+        return advice
+
+    def _warm(self, manifest: Manifest, reads_by_path: Counter[str]) -> list[dict[str, Any]]:
+        """The most read files of which pages are in no tier."""
+        warm: list[dict[str, Any]] = []
+        for path, reads in reads_by_path.most_common():
+            file = manifest.files.get(path)
+            if file is not None and (absent := self._pages_absent(manifest, file)):
+                warm.append({"path": path, "pages_absent": absent, "reads": reads})
+                if len(warm) == WARM_PATHS_MAX:
+                    break
+        return warm
+
+    def _pages_absent(self, manifest: Manifest, file: FileEntry) -> int:
+        key = manifest.file_key(file)
+        keys = (page_key(key, page_id) for page_id in range(file.page_count))
+        return sum(
+            1 for page in keys if page not in self._ram and not (self._l2 is not None and page in self._l2)
+        )
+
+    def _count(self, plan: ReadPlan, read: ReadCounters) -> None:
+        with self._lock:
+            counters = self._counters.setdefault(plan.manifest.ns, _NamespaceCounters())
+            counters.pages_from.update(read.pages_from)
+            counters.bytes_from.update(read.bytes_from)
+            counters.reads_by_path.update(read.pages_by_path.keys())
+            if len(counters.reads_by_path) > PATHS_COUNTED_MAX:
+                counters.reads_by_path = Counter(
+                    dict(counters.reads_by_path.most_common(PATHS_COUNTED_MAX // 2))
+                )
+            self._reads += 1
+            self._disk_crc_failures += read.disk_crc_failures
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def close(self, timeout_seconds: float) -> None:
+        """Finish writing what was fetched, within the bound, and let go of files and connections."""
+        self._closing = True
+        self._resolving.close()
+        self._fetcher.close(timeout_seconds)
+        if self._l2 is not None:
+            self._l2.close()
+        self._store.close()
+
+
+def retry_policy(config: Config) -> RetryPolicy:
+    """How often and how fast requests to the store are made again, as configured."""
+    return RetryPolicy(
+        attempts_max=config.s3.retry_max_attempts,
+        backoff_seconds_initial=config.s3.retry_initial_backoff_ms / 1000,
+    )

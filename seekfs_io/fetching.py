@@ -1,0 +1,471 @@
+"""The thread driver of the fetch scheduler and of write-behind.
+
+One lock guards the machines and is held for microseconds, never across I/O. GETs and calls run on
+a pool of their own, so no request thread ever does one and a client that leaves fails nobody;
+disk writes run on another. Readers hear what happens through an inbox each.
+
+What happens to a page, in order: it arrives and is checked (``PageArrived``); it can be found in
+RAM and its readers hold it; only then is it no longer "wanted". A reader that looks under the
+lock therefore sees it either in a tier or under way, and never asks for it twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from attrs import define, field, frozen
+from crc32c import crc32c
+
+from seekfs_core.errors import FailureKind, SeekfsError, ShuttingDown, StoreFailure, error_of
+from seekfs_core.fetch import FetchScheduler
+from seekfs_core.fetch_messages import (
+    CallEnded,
+    CallFailed,
+    CallLeft,
+    CallWanted,
+    DeliverPage,
+    DiscardPage,
+    DropAhead,
+    FailCall,
+    FailPage,
+    FetchAction,
+    FetchEvent,
+    FetchStatistics,
+    GetEnded,
+    GetFailed,
+    GetOpened,
+    GrantRoom,
+    PageArrived,
+    PageSource,
+    PagesWanted,
+    ReadLeft,
+    ReadWaits,
+    RoomReturned,
+    RoomWanted,
+    StartCall,
+    StartGet,
+)
+from seekfs_core.machine import Tick
+from seekfs_core.pages import PageKey, page_key
+from seekfs_core.writebehind import PageVerified, SkipPage, WriteBehind, WriteEnded, WritePage
+from seekfs_io.objects.base import ObjectReader, ObjectStore, StoreError
+from seekfs_io.pages.base import PageStore
+from seekfs_io.pages.ram import PageBuffer, RamPages
+from seekfs_io.threads import DaemonPool
+
+log = logging.getLogger(__name__)
+
+RECEIVE_BYTES = 1024 * 1024
+"""What is received before its checksum is taken: small enough to be in the processor's cache still."""
+
+WRITERS = 2
+"""Pages written to disk at once: one keeps most disks busy, two hide the index's share."""
+
+
+@frozen
+class PageCame:
+    """A page that the reader wanted; it holds the buffer now and releases it once."""
+
+    key: PageKey
+    buffer: PageBuffer
+
+
+@frozen
+class PageFailed:
+    key: PageKey
+    error: SeekfsError
+
+
+@frozen
+class RoomGranted:
+    length: int
+
+
+@frozen
+class AheadDropped:
+    """Others need the room: let go of every page that is held for later."""
+
+
+@frozen
+class Closed:
+    """The plane is being closed: nothing else will come."""
+
+
+Letter: TypeAlias = PageCame | PageFailed | RoomGranted | AheadDropped | Closed
+Inbox: TypeAlias = "queue.SimpleQueue[Letter]"
+
+
+@define(eq=False)
+class _Call:
+    run: Callable[[], Callable[[], None]]
+    failed: Callable[[StoreFailure], None]
+
+
+@define
+class FetchCounters:
+    """What the machine does not know: bytes, by cause. Guarded by the fetcher's lock."""
+
+    bytes_from_store: int = 0
+    bytes_asked_of_store: int = 0
+    gets_by_namespace: Counter[str] = field(factory=Counter)
+    bytes_by_namespace: Counter[str] = field(factory=Counter)
+    writes_skipped: int = 0
+
+
+class Fetcher:
+    """Runs the GETs that a ``FetchScheduler`` decides on. Thread-safe."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        ram: RamPages,
+        l2: PageStore | None,
+        scheduler: FetchScheduler,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._ram = ram
+        self._l2 = l2
+        self._scheduler = scheduler
+        self._clock = clock
+        self._write_behind = WriteBehind(WRITERS)
+        self._lock = threading.Lock()
+        self._alarm = threading.Condition(self._lock)
+        self._alarm_at: float | None = None
+        self._idle = threading.Condition(self._lock)
+        self._closing = False
+        self._inboxes: dict[int, Inbox] = {}
+        self._calls: dict[int, _Call] = {}
+        self._arrived: dict[tuple[int, int], PageBuffer] = {}
+        self._to_write: dict[PageKey, PageBuffer] = {}
+        self._numbers = iter(range(1, 2**63))
+        self.counters = FetchCounters()
+        self._requests = DaemonPool("seekfs-get", scheduler.limits.inflight_gets_max)
+        self._writers = DaemonPool("seekfs-write", WRITERS)
+        self._timer = threading.Thread(target=self._keep_time, name="seekfs-timer", daemon=True)
+        self._timer.start()
+
+    # --- readers ----------------------------------------------------------------------------
+
+    def join(self) -> tuple[int, Inbox]:
+        """A new reader: its number and where it hears what happens."""
+        inbox: Inbox = queue.SimpleQueue()
+        with self._lock:
+            read = next(self._numbers)
+            self._inboxes[read] = inbox
+            if self._closing:
+                inbox.put(Closed())
+        return read, inbox
+
+    def want(self, read: int, source: PageSource, pages: Iterable[int]) -> list[int]:
+        """Ask for those of the pages that are in no tier; which ones they are.
+
+        Pages that another reader's GET is bringing are among them: the reader is told of these too.
+        """
+        with self._lock:
+            missing = [page_id for page_id in pages if not self._is_kept(page_key(source.key, page_id))]
+            jobs = self._feed(PagesWanted(read, source, tuple(missing))) if missing else []
+        _run(jobs)
+        return missing
+
+    def wait_for(self, read: int, key: PageKey | None) -> None:
+        """The reader can do nothing until this page, or the room that it wanted, comes."""
+        self._tell(ReadWaits(read, key))
+
+    def want_room(self, read: int, length: int) -> None:
+        """Ask for room for a buffer of the reader's own."""
+        self._tell(RoomWanted(read, length))
+
+    def release(self, buffer: PageBuffer) -> None:
+        """Hold a buffer once less."""
+        if length := self._ram.release(buffer):
+            self._tell(RoomReturned(length))
+
+    def keep(self, buffer: PageBuffer, key: PageKey, crc: int) -> None:
+        """A page read back from disk is right: let others find it, and L1 keep it."""
+        if length := self._ram.keep(buffer, key, crc, 0):
+            self._tell(RoomReturned(length))
+
+    def return_room(self, length: int) -> None:
+        """Room that was granted and not used, or whose buffer the reader has let go of itself."""
+        self._tell(RoomReturned(length))
+
+    def leave(self, read: int) -> None:
+        """The reader wants nothing any more. What is in its inbox is let go of."""
+        with self._lock:
+            inbox = self._inboxes.pop(read)
+            jobs = self._feed(ReadLeft(read))
+        _run(jobs)
+        # Letters are only put under the lock and to readers that are known: no more can come.
+        while not inbox.empty():
+            match inbox.get_nowait():
+                case PageCame(_, buffer):
+                    self.release(buffer)
+                case RoomGranted(length):
+                    self.return_room(length)
+                case _:
+                    pass
+
+    # --- calls ------------------------------------------------------------------------------
+
+    def call(
+        self, run: Callable[[], Callable[[], None]], failed: Callable[[StoreFailure], None]
+    ) -> Callable[[], None]:
+        """Make a request of another kind, when the budget allows, and again as the policy says.
+
+        ``run`` does the one request on a thread of the pool and returns what to do with its
+        answer; ``failed`` hears of a final failure. Neither is called under a lock. Returns a
+        function that says that nobody wants the answer any more.
+        """
+        with self._lock:
+            number = next(self._numbers)
+            self._calls[number] = _Call(run, failed)
+            jobs = self._feed(CallWanted(number))
+        _run(jobs)
+
+        def cancel() -> None:
+            with self._lock:
+                self._calls.pop(number, None)
+                jobs = self._feed(CallLeft(number))
+            _run(jobs)
+
+        return cancel
+
+    # --- the rest of the process ------------------------------------------------------------
+
+    def statistics(self) -> tuple[FetchStatistics, FetchCounters, int]:
+        """The scheduler's view, the byte counters, and bytes that wait for the disk."""
+        with self._lock:
+            counters = FetchCounters(
+                self.counters.bytes_from_store,
+                self.counters.bytes_asked_of_store,
+                Counter(self.counters.gets_by_namespace),
+                Counter(self.counters.bytes_by_namespace),
+                self.counters.writes_skipped,
+            )
+            return self._scheduler.statistics(), counters, self._write_behind.bytes_waiting
+
+    def close(self, timeout_seconds: float) -> None:
+        """Finish what is being written, within the bound; abandon what is being fetched."""
+        with self._lock:
+            self._idle.wait_for(lambda: self._write_behind.is_idle, timeout_seconds)
+            self._closing = True
+            for inbox in self._inboxes.values():
+                inbox.put(Closed())
+            calls, self._calls = list(self._calls.values()), {}
+            self._alarm.notify_all()
+        for call in calls:
+            call.failed(_closing_failure())
+        self._writers.close(1.0)
+        self._requests.close(0.0)
+
+    # --- under the lock ---------------------------------------------------------------------
+
+    def _is_kept(self, key: PageKey) -> bool:
+        if self._scheduler.is_wanted(key):
+            return False
+        return key in self._ram or (self._l2 is not None and key in self._l2)
+
+    def _tell(self, event: FetchEvent) -> None:
+        with self._lock:
+            jobs = self._feed(event)
+        _run(jobs)
+
+    def _feed(self, event: FetchEvent) -> list[Callable[[], None]]:
+        """Feed the scheduler and do what touches only memory; the rest is returned, to be done
+        without the lock."""
+        if self._closing:
+            return []
+        jobs: list[Callable[[], None]] = []
+        events: list[FetchEvent] = [event]
+        while events:
+            for action in self._scheduler.feed(events.pop(0), self._clock()):
+                self._carry_out(action, events, jobs)
+        self._wake_timer()
+        return jobs
+
+    def _carry_out(
+        self, action: FetchAction, events: list[FetchEvent], jobs: list[Callable[[], None]]
+    ) -> None:
+        match action:
+            case StartGet():
+                self.counters.gets_by_namespace[action.source.ns] += 1
+                self.counters.bytes_asked_of_store += action.stop - action.start
+                jobs.append(lambda: self._requests.submit(lambda: self._get(action)))
+            case StartCall(number):
+                jobs.append(lambda: self._requests.submit(lambda: self._run_call(number)))
+            case DeliverPage():
+                self._deliver(action, events, jobs)
+            case DiscardPage(get, page_id):
+                self._ram.release(self._arrived.pop((get, page_id)))
+            case FailPage(source, page_id, reads, failure):
+                key = page_key(source.key, page_id)
+                error = error_of(failure, key=source.file.storage_key)
+                jobs.append(lambda: log.warning("%s", error.detail, extra={"event": "page_failed"}))
+                for read in reads:
+                    self._inboxes[read].put(PageFailed(key, error))
+            case FailCall(number, failure):
+                if (call := self._calls.pop(number, None)) is not None:
+                    jobs.append(lambda: call.failed(failure))
+            case GrantRoom(read, length):
+                self._inboxes[read].put(RoomGranted(length))
+            case DropAhead(read):
+                self._inboxes[read].put(AheadDropped())
+
+    def _deliver(self, action: DeliverPage, events: list[FetchEvent], jobs: list[Callable[[], None]]) -> None:
+        source, page_id = action.source, action.page_id
+        buffer = self._arrived.pop((action.get, page_id))
+        key = page_key(source.key, page_id)
+        self.counters.bytes_by_namespace[source.ns] += buffer.length
+        writes = 1 if self._l2 is not None else 0
+        room = self._ram.keep(buffer, key, source.file.page_crc32c(page_id), len(action.reads) + writes)
+        if room:
+            events.append(RoomReturned(room))
+        for read in action.reads:
+            self._inboxes[read].put(PageCame(key, buffer))
+        if writes:
+            if key in self._to_write:
+                # Fetched again, before its first copy was written: one copy is enough.
+                jobs.append(lambda: self.release(buffer))
+            else:
+                self._to_write[key] = buffer
+                jobs.extend(self._feed_writes(PageVerified(key, buffer.length)))
+        jobs.append(lambda: self.release(buffer))  # The GET's own hold.
+
+    def _feed_writes(self, event: PageVerified | WriteEnded | Tick) -> list[Callable[[], None]]:
+        jobs: list[Callable[[], None]] = []
+        for action in self._write_behind.feed(event, self._clock()):
+            match action:
+                case WritePage(key):
+                    jobs.append(lambda key=key: self._writers.submit(lambda: self._write(key)))  # type: ignore[misc]
+                case SkipPage(key):
+                    self.counters.writes_skipped += 1
+                    buffer = self._to_write.pop(key)
+                    jobs.append(lambda buffer=buffer: self.release(buffer))  # type: ignore[misc]
+        if self._write_behind.is_idle:
+            self._idle.notify_all()
+        self._wake_timer()
+        return jobs
+
+    def _deadline(self) -> float | None:
+        dues = (self._scheduler.next_deadline(), self._write_behind.next_deadline())
+        return min((due for due in dues if due is not None), default=None)
+
+    def _wake_timer(self) -> None:
+        due = self._deadline()
+        if due is not None and (self._alarm_at is None or due < self._alarm_at):
+            self._alarm.notify_all()
+
+    # --- on threads of their own ------------------------------------------------------------
+
+    def _keep_time(self) -> None:
+        while True:
+            with self._lock:
+                if self._closing:
+                    return
+                due = self._deadline()
+                if due is None or due > self._clock():
+                    self._alarm_at = due
+                    self._alarm.wait(None if due is None else max(0.0, due - self._clock()))
+                    self._alarm_at = None
+                    continue
+                jobs = self._feed(Tick()) + self._feed_writes(Tick())
+            _run(jobs)
+
+    def _get(self, get: StartGet) -> None:
+        """One GET: every page is checked and handed over as soon as it is in."""
+        file = get.source.file
+        try:
+            with self._store.get(file.storage_key, start=get.start, stop=get.stop) as body:
+                self._tell(GetOpened(get.get, body.etag, body.size))
+                for page_id in range(get.page_start, get.page_stop):
+                    start, stop = file.page_extent(page_id)
+                    self._receive_page(get, page_id, body, stop - start)
+        except StoreError as error:
+            log.info("GET failed: %s", error, extra={"event": "get_failed", "key": file.storage_key})
+            self._tell(GetFailed(get.get, error.failure))
+        except Exception as error:
+            # A bug, but not one that may leave readers waiting for ever.
+            log.exception("GET of %r", file.storage_key)
+            self._tell(GetFailed(get.get, _bug(error)))
+        else:
+            self._tell(GetEnded(get.get))
+
+    def _receive_page(self, get: StartGet, page_id: int, body: ObjectReader, length: int) -> None:
+        buffer = self._ram.take(length)
+        try:
+            crc = self._receive(body, buffer.view)
+        except BaseException:
+            # The room of a page that did not come is the scheduler's still: nothing is returned.
+            self._ram.release(buffer)
+            raise
+        with self._lock:
+            self.counters.bytes_from_store += length
+            self._arrived[get.get, page_id] = buffer
+            jobs = self._feed(PageArrived(get.get, page_id, crc))
+        _run(jobs)
+
+    def _receive(self, body: ObjectReader, view: memoryview) -> int:
+        crc = at = 0
+        while at < len(view):
+            if self._closing:
+                raise StoreError(_closing_failure())
+            count = body.readinto(view[at : at + RECEIVE_BYTES])
+            if not count:
+                raise StoreError(
+                    StoreFailure(kind=FailureKind.CUT_SHORT, detail="the body ended before its length")
+                )
+            crc = crc32c(view[at : at + count], crc)
+            at += count
+        return crc
+
+    def _run_call(self, number: int) -> None:
+        with self._lock:
+            call = self._calls.get(number)
+        if call is None:
+            self._tell(CallEnded(number))
+            return
+        try:
+            answered = call.run()
+        except StoreError as error:
+            self._tell(CallFailed(number, error.failure))
+        except Exception as error:
+            log.exception("a request to the store")
+            self._tell(CallFailed(number, _bug(error)))
+        else:
+            with self._lock:
+                self._calls.pop(number, None)
+                jobs = self._feed(CallEnded(number))
+            _run(jobs)
+            answered()
+
+    def _write(self, key: PageKey) -> None:
+        with self._lock:
+            buffer = self._to_write[key]
+        try:
+            assert self._l2 is not None
+            self._l2.store(key, buffer.view, buffer.crc32c)
+        finally:
+            with self._lock:
+                del self._to_write[key]
+                jobs = self._feed_writes(WriteEnded(key))
+            _run(jobs)
+            self.release(buffer)
+
+
+def _run(jobs: list[Callable[[], None]]) -> None:
+    for job in jobs:
+        job()
+
+
+def _bug(error: Exception) -> StoreFailure:
+    return StoreFailure(kind=FailureKind.BAD_ANSWER, detail=f"internal error: {type(error).__name__}")
+
+
+def _closing_failure() -> StoreFailure:
+    return StoreFailure(kind=FailureKind.UNREACHABLE, detail=ShuttingDown.title)

@@ -1,0 +1,420 @@
+"""One read: the slices of a plan, in order, from wherever their pages are.
+
+A slice is looked for in RAM, then on disk; what is in neither is asked for and waited for. The
+thread that reads does the looking and the waiting; it never talks to the store.
+
+Memory: a read holds the page that its current slice is in, pages that came before their turn,
+and pages that later slices of the plan come back to. All of it is room that was granted, or
+RAM's (see ``seekfs_io.pages.ram``), and all but the current page is given up when others cannot
+go on without it (``AheadDropped``).
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from attrs import define, field
+from crc32c import crc32c
+
+from seekfs_core import grid
+from seekfs_core.errors import (
+    CeilingExceeded,
+    DeadlineExceeded,
+    SeekfsError,
+    ShuttingDown,
+    StoreUnavailable,
+)
+from seekfs_core.fetch_messages import PageSource
+from seekfs_core.manifest import FileEntry
+from seekfs_core.pages import FileKey, PageKey, page_key
+from seekfs_core.plan import ReadPlan
+from seekfs_core.readahead import PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
+from seekfs_io.fetching import AheadDropped, Closed, Fetcher, Inbox, Letter, PageCame, PageFailed, RoomGranted
+from seekfs_io.pages.base import PageLease, PageStore
+from seekfs_io.pages.ram import PageBuffer, RamPages
+
+DISK_WINDOW_BYTES = 256 * 1024
+"""What is read at once of a page on disk of which a slice is wanted that is not worth all of it."""
+
+
+RAM, DISK, STORE = "l1", "l2", "store"
+"""Where the bytes of a slice came from, as metrics and /advisor name it."""
+
+LOOKS_MAX = 100
+"""How often a page may slip from tier to tier while it is being looked for, before that is an error."""
+
+
+@define
+class ReadCounters:
+    """What one read took from where, by tier, and which paths it touched how many pages of."""
+
+    pages_from: Counter[str] = field(factory=Counter)
+    bytes_from: Counter[str] = field(factory=Counter)
+    pages_by_path: Counter[str] = field(factory=Counter)
+    disk_crc_failures: int = 0
+
+
+@define(frozen=True)
+class ReadSetting:
+    """What all reads of a plane share."""
+
+    ram: RamPages
+    l2: PageStore | None
+    fetcher: Fetcher
+    coalesce_bytes: int
+    ahead_bytes: int
+    page_bytes_max: int
+    wait_seconds_max: float
+    finished: Callable[[ReadPlan, ReadCounters], None]
+
+
+class ReadStream:
+    """The bytes of a plan. Belongs to one thread; close it, or use it as a context manager.
+
+    Views that it yields are valid until the next step only: after that their memory belongs to
+    other pages, and they are released so that a late use fails instead of giving wrong bytes.
+    """
+
+    def __init__(self, setting: ReadSetting, plan: ReadPlan) -> None:
+        self._setting = setting
+        self._plan = plan
+        self.counters = ReadCounters()
+        self._file_keys: dict[str, FileKey] = {}
+        self._sources: dict[str, PageSource] = {}
+        self._current: PageBuffer | None = None
+        self._current_key: PageKey | None = None
+        self._tier = RAM
+        # Only a read that misses has the following; most never do.
+        self._read: int | None = None
+        self._inbox: Inbox = queue.SimpleQueue()
+        self._ahead: ReadAhead | None = None
+        self._window: tuple[str, int] | None = None
+        self._uses: dict[tuple[str, int], int] = {}
+        self._expected: set[PageKey] = set()
+        self._came: set[PageKey] = set()
+        self._held: OrderedDict[PageKey, PageBuffer] = OrderedDict()
+        self._failed: dict[PageKey, SeekfsError] = {}
+        self._scratch: memoryview | None = None
+        self._overdue = False
+        self._closed = False
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """All bytes of the plan, in order. Raises ``SeekfsError`` where they cannot be had."""
+        return self._pieces(0, len(self._plan.extents))
+
+    def item(self, index: int) -> Iterator[memoryview]:
+        """The bytes of one item; items are taken in ascending order.
+
+        What it raises concerns this item alone: the next one can still be read.
+        """
+        return self._pieces(index, index + 1)
+
+    def close(self) -> None:
+        """Let go of everything. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._let_go()
+        self._drop_held()
+        self._drop_scratch()
+        if self._read is not None:
+            self._setting.fetcher.leave(self._read)
+        self._setting.finished(self._plan, self.counters)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- the warm path ----------------------------------------------------------------------
+
+    def _pieces(self, item_start: int, item_stop: int) -> Iterator[memoryview]:
+        bytes_from = self.counters.bytes_from
+        for _, file, page_id, start, stop in self._plan.slices(item_start, item_stop):
+            key = page_key(self._file_keys.get(file.path) or self._file_key(file), page_id)
+            buffer = self._current
+            if key != self._current_key or buffer is None:
+                self._let_go()
+                self.counters.pages_by_path[file.path] += 1
+                buffer = self._at_hand(key)
+                if buffer is None:
+                    lease = self._lease(file, key, page_id)
+                    if lease is not None and self._is_worth_a_window(lease, stop - start):
+                        yield from self._from_disk_window(lease, file, key, page_id, start, stop)
+                        continue
+                    buffer = self._absent(lease, file, key, page_id)
+                self.counters.pages_from[self._tier] += 1
+                self._current, self._current_key = buffer, key
+                if self._ahead is not None:
+                    self._look_ahead(file, page_id)
+            bytes_from[self._tier] += stop - start
+            piece = buffer.view[start:stop]
+            try:
+                yield piece
+            finally:
+                piece.release()
+            if self._uses:
+                self._used(file, page_id)
+
+    def _at_hand(self, key: PageKey) -> PageBuffer | None:
+        """A page that this read holds already, or that is in RAM."""
+        buffer = self._held.pop(key, None) if self._held else None
+        if buffer is not None:
+            self._tier = STORE if key in self._came else RAM
+            self._came.discard(key)
+            return buffer
+        buffer = self._setting.ram.hold(key)
+        if buffer is not None:
+            self._tier = RAM
+        return buffer
+
+    def _file_key(self, file: FileEntry) -> FileKey:
+        key = self._file_keys[file.path] = self._plan.manifest.file_key(file)
+        return key
+
+    def _let_go(self) -> None:
+        """Done with the current page, for now."""
+        buffer, self._current = self._current, None
+        key, self._current_key = self._current_key, None
+        if buffer is not None and key is not None:
+            self._setting.fetcher.release(buffer)
+
+    # --- on disk ----------------------------------------------------------------------------
+
+    def _lease(self, file: FileEntry, key: PageKey, page_id: int) -> PageLease | None:
+        if self._setting.l2 is None or key in self._expected or key in self._failed:
+            return None
+        start, stop = file.page_extent(page_id)
+        return self._setting.l2.lease(key, stop - start, file.page_crc32c(page_id))
+
+    def _is_worth_a_window(self, lease: PageLease, length: int) -> bool:
+        """Whether a slice is so small a part of a page known to be good that reading all of it is waste."""
+        return lease.verified and length * 2 < lease.length
+
+    def _from_disk_window(
+        self, lease: PageLease, file: FileEntry, key: PageKey, page_id: int, start: int, stop: int
+    ) -> Iterator[memoryview]:
+        """Bytes of a slice straight from disk, a window at a time; the rest from elsewhere on a fault."""
+        try:
+            at = start
+            while at < stop:
+                window = self._scratch_window()[: min(stop - at, DISK_WINDOW_BYTES)]
+                try:
+                    if not lease.readinto(window, at):
+                        break
+                    self.counters.bytes_from[DISK] += len(window)
+                    at += len(window)
+                    yield window
+                finally:
+                    window.release()
+            else:
+                self.counters.pages_from[DISK] += 1
+        finally:
+            lease.release()
+        if at < stop:
+            buffer = self._absent(None, file, key, page_id)
+            self._current, self._current_key = buffer, key
+            self.counters.pages_from[self._tier] += 1
+            self.counters.bytes_from[self._tier] += stop - at
+            piece = buffer.view[at:stop]
+            try:
+                yield piece
+            finally:
+                piece.release()
+
+    def _scratch_window(self) -> memoryview:
+        if self._scratch is None:
+            self._await_room(DISK_WINDOW_BYTES)
+            self._scratch = memoryview(bytearray(DISK_WINDOW_BYTES))
+        return self._scratch
+
+    def _drop_scratch(self) -> None:
+        if self._scratch is not None:
+            self._scratch = None
+            self._setting.fetcher.return_room(DISK_WINDOW_BYTES)
+
+    def _read_back(self, lease: PageLease, key: PageKey) -> PageBuffer | None:
+        """All of a page from disk, checked the first time; None on a fault, and the page is gone there."""
+        try:
+            self._await_room(lease.length)
+            buffer = self._setting.ram.take(lease.length)
+            good = lease.readinto(buffer.view, 0)
+            if good and not lease.verified:
+                good = crc32c(buffer.view) == lease.crc32c
+                if good:
+                    lease.mark_verified()
+                else:
+                    self.counters.disk_crc_failures += 1
+                    lease.condemn()
+            if not good:
+                self._setting.fetcher.release(buffer)
+                return None
+            self._setting.fetcher.keep(buffer, key, lease.crc32c)
+            return buffer
+        finally:
+            lease.release()
+
+    # --- not in RAM -------------------------------------------------------------------------
+
+    def _absent(self, lease: PageLease | None, file: FileEntry, key: PageKey, page_id: int) -> PageBuffer:
+        """A page that is not in RAM: read it back through ``lease``, or have it fetched."""
+        self._check_room(file)
+        for _ in range(LOOKS_MAX):
+            if lease is not None and (buffer := self._read_back(lease, key)) is not None:
+                self._tier = DISK
+                return buffer
+            if (error := self._failed.get(key)) is not None:
+                raise error
+            if key not in self._expected:
+                if self._ahead is None:
+                    self._begin_looking_ahead()
+                self._look_ahead(file, page_id)
+            if not (key in self._expected or key in self._failed or key in self._held):
+                self._ask(file, page_id)
+            if key in self._expected:
+                self._await_page(key)
+            # Where nothing had to be fetched after all, it was in a tier when that was looked at.
+            if (found := self._at_hand(key)) is not None:
+                return found
+            lease = self._lease(file, key, page_id)
+        raise StoreUnavailable(
+            f"page {page_id} of {file.path!r} left every cache as fast as it came; try again", retry_after=1
+        )
+
+    def _check_room(self, file: FileEntry) -> None:
+        if min(file.page_size_bytes, file.size) > self._setting.page_bytes_max:
+            raise CeilingExceeded(
+                f"{file.path!r} has pages of {file.page_size_bytes} bytes, more than cache.inflight_mib "
+                f"allows ({self._setting.page_bytes_max} bytes)",
+                path=file.path,
+            )
+
+    def _begin_looking_ahead(self) -> None:
+        self._join()
+        self._ahead = ReadAhead(self._plan, self._setting.coalesce_bytes, self._setting.ahead_bytes)
+        self._uses = self._plan.page_uses()
+
+    def _join(self) -> int:
+        if self._read is None:
+            self._read, self._inbox = self._setting.fetcher.join()
+        return self._read
+
+    def _look_ahead(self, file: FileEntry, page_id: int) -> None:
+        window = (file.path, grid.window_of(file, page_id, self._setting.coalesce_bytes))
+        if window != self._window:
+            self._window = window
+            assert self._ahead is not None
+            self._probe(self._ahead.feed(WindowEntered(*window), time.monotonic()))
+
+    def _ask(self, file: FileEntry, page_id: int) -> None:
+        assert self._ahead is not None
+        self._probe(self._ahead.feed(PageMissed(file, page_id), time.monotonic()))
+
+    def _probe(self, steps: tuple[ProbeWindow, ...]) -> None:
+        while steps:
+            (step,) = steps
+            missing_bytes = 0
+            assert self._ahead is not None
+            if step.file.page_size_bytes <= self._setting.page_bytes_max:
+                source = self._source(step.file)
+                wanted = [
+                    page_id
+                    for page_id in step.pages
+                    if (key := page_key(source.key, page_id)) not in self._held and key not in self._failed
+                ]
+                missing = self._setting.fetcher.want(self._join(), source, wanted)
+                self._expected.update(page_key(source.key, page_id) for page_id in missing)
+                for page_id in missing:
+                    start, stop = step.file.page_extent(page_id)
+                    missing_bytes += stop - start
+            steps = self._ahead.feed(WindowProbed(missing_bytes), time.monotonic())
+
+    def _source(self, file: FileEntry) -> PageSource:
+        source = self._sources.get(file.path)
+        if source is None:
+            manifest = self._plan.manifest
+            key = manifest.file_key(file)
+            source = self._sources[file.path] = PageSource(manifest.ns, manifest.version, file, key)
+        return source
+
+    def _used(self, file: FileEntry, page_id: int) -> None:
+        """Keep the current page at hand while later slices come back to it; as much as a lookahead."""
+        page = (file.path, page_id)
+        left = self._uses.get(page, 1) - 1
+        self._uses[page] = left
+        if left > 0 and self._current is not None and self._current_key is not None:
+            buffer = self._setting.ram.hold(self._current_key)
+            if buffer is not None:
+                if (before := self._held.pop(self._current_key, None)) is not None:
+                    self._setting.fetcher.release(before)
+                self._held[self._current_key] = buffer
+                while sum(held.length for held in self._held.values()) > self._setting.ahead_bytes:
+                    _, oldest = self._held.popitem(last=False)
+                    self._setting.fetcher.release(oldest)
+
+    def _drop_held(self) -> None:
+        self._came.clear()
+        while self._held:
+            _, buffer = self._held.popitem()
+            self._setting.fetcher.release(buffer)
+
+    # --- waiting ----------------------------------------------------------------------------
+
+    def _await_page(self, key: PageKey) -> None:
+        """Until the page has come or failed, or is no longer on its way."""
+        told = False
+        until = time.monotonic() + self._setting.wait_seconds_max
+        while key in self._expected:
+            if not told and self._inbox.empty():
+                self._setting.fetcher.wait_for(self._join(), key)
+                told = True
+            letter = self._next_letter(until)
+            self._take_in(letter, waits_for=key)
+
+    def _await_room(self, length: int) -> None:
+        read = self._join()
+        self._setting.fetcher.want_room(read, length)
+        until = time.monotonic() + self._setting.wait_seconds_max
+        if self._inbox.empty():
+            self._setting.fetcher.wait_for(read, None)
+        # A grant that came too late for an earlier wait may have another length.
+        while not (isinstance(letter := self._next_letter(until), RoomGranted) and letter.length == length):
+            self._take_in(letter, waits_for=None)
+
+    def _next_letter(self, until: float) -> Letter:
+        try:
+            if self._overdue:
+                return self._inbox.get_nowait()
+            return self._inbox.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            # The rest of a batch takes what is there and waits no more: one deadline a request, not an item.
+            self._overdue = True
+            raise DeadlineExceeded(
+                f"waited {self._setting.wait_seconds_max:g} seconds for a page (api.request_deadline_sec)"
+            ) from None
+
+    def _take_in(self, letter: Letter, *, waits_for: PageKey | None) -> None:
+        match letter:
+            case PageCame(key, buffer):
+                self._expected.discard(key)
+                self._held[key] = buffer
+                self._came.add(key)
+            case PageFailed(key, error):
+                self._expected.discard(key)
+                self._failed[key] = error
+            case AheadDropped():
+                self._expected.intersection_update({waits_for} if waits_for is not None else ())
+                self._drop_held()
+                self._drop_scratch()
+            case Closed():
+                raise ShuttingDown("the daemon is stopping: this read was not finished")
+            case RoomGranted(length):
+                self._setting.fetcher.return_room(length)

@@ -1,0 +1,297 @@
+"""The thread driver of the manifest resolver.
+
+HEAD and manifests are read as calls of the fetcher, so they are budgeted and retried like every
+other request. Decoding a manifest of a million files takes seconds; it happens on the thread that
+read it, outside every lock.
+
+The common case costs a dictionary lookup: the resolver says until when a manifest answers for its
+namespace without asking (``ServeCurrent``).
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+
+from seekfs_core.errors import (
+    DeadlineExceeded,
+    ManifestInvalid,
+    SeekfsError,
+    ShuttingDown,
+    StoreFailure,
+    error_of,
+)
+from seekfs_core.machine import Tick
+from seekfs_core.manifest import Manifest, decode_manifest
+from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
+from seekfs_core.resolver import (
+    HeadFailed,
+    HeadRead,
+    KeepHead,
+    ManifestFailed,
+    ManifestRead,
+    ManifestResolver,
+    NotResolved,
+    ReadHead,
+    ReadManifest,
+    Resolved,
+    ResolverEvent,
+    ResolveWanted,
+    Restored,
+    ServeCurrent,
+    WaiterLeft,
+    is_absence,
+)
+from seekfs_io.fetching import Fetcher
+from seekfs_io.objects.base import ObjectStore
+from seekfs_io.threads import DaemonPool
+
+log = logging.getLogger(__name__)
+
+SHELF_THREADS = 2
+"""Threads that look for manifests kept on this node."""
+
+
+class Shelf(Protocol):
+    """Manifests and last known HEADs kept on this node; see ``seekfs_io.pages.shelf``."""
+
+    def keep(self, ns: str, version: int, stored: bytes) -> None: ...
+
+    def load(self, ns: str, version: int) -> bytes | None: ...
+
+    def keep_head(self, ns: str, version: int) -> None: ...
+
+    def heads(self) -> dict[str, int]: ...
+
+
+@frozen
+class Resolution:
+    """What a request reads from, first byte to last. ``stale``: HEAD could not be read meanwhile."""
+
+    ns: str
+    version: int
+    manifest: Manifest
+    stale: bool
+
+
+class Resolving:
+    """Answers which manifest a request reads from. Thread-safe."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        fetcher: Fetcher,
+        shelf: Shelf,
+        resolver: ManifestResolver,
+        *,
+        manifest_bytes_max: int,
+        wait_seconds_max: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._fetcher = fetcher
+        self._shelf = shelf
+        self._resolver = resolver
+        self._manifest_bytes_max = manifest_bytes_max
+        self._wait_seconds_max = wait_seconds_max
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._alarm = threading.Condition(self._lock)
+        self._closing = False
+        self._serving: dict[str, tuple[float, Resolution]] = {}
+        self._waiters: dict[int, queue.SimpleQueue[Resolved | NotResolved]] = {}
+        self._next_waiter = 1
+        self._pool = DaemonPool("seekfs-shelf", SHELF_THREADS)
+        self._tell(Restored(shelf.heads()))
+        self._timer = threading.Thread(target=self._keep_time, name="seekfs-resolver", daemon=True)
+        self._timer.start()
+
+    def resolve(self, ns: str, version: int | None = None) -> Resolution:
+        """The manifest of the current version, or of ``version``. Raises ``SeekfsError``."""
+        if version is None:
+            serving = self._serving.get(ns)
+            if serving is not None and self._clock() < serving[0]:
+                return serving[1]
+        inbox: queue.SimpleQueue[Resolved | NotResolved] = queue.SimpleQueue()
+        with self._lock:
+            if self._closing:
+                raise ShuttingDown("the daemon is stopping")
+            number, self._next_waiter = self._next_waiter, self._next_waiter + 1
+            self._waiters[number] = inbox
+            jobs = self._feed(ResolveWanted(number, ns, version))
+        _run(jobs)
+        try:
+            answer = inbox.get(timeout=self._wait_seconds_max)
+        except queue.Empty:
+            with self._lock:
+                self._waiters.pop(number, None)
+                jobs = self._feed(WaiterLeft(number))
+            _run(jobs)
+            raise DeadlineExceeded(
+                f"waited {self._wait_seconds_max:g} seconds for the manifest of {ns!r} "
+                "(api.request_deadline_sec)",
+                ns=ns,
+            ) from None
+        match answer:
+            case Resolved(_, manifest, stale):
+                return Resolution(ns, manifest.version, manifest, stale)
+            case NotResolved(_, error):
+                raise error
+
+    def current(self) -> dict[str, Manifest]:
+        """The manifests that answer for their namespaces now, as far as they are loaded."""
+        with self._lock:
+            return self._resolver.current_versions()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closing = True
+            error = ShuttingDown("the daemon is stopping")
+            for number, inbox in self._waiters.items():
+                inbox.put(NotResolved(number, error))
+            self._waiters.clear()
+            self._alarm.notify_all()
+        self._pool.close(1.0)
+
+    # --- the machine ------------------------------------------------------------------------
+
+    def _tell(self, event: ResolverEvent) -> None:
+        with self._lock:
+            jobs = self._feed(event)
+        _run(jobs)
+
+    def _feed(self, event: ResolverEvent) -> list[Callable[[], None]]:
+        jobs: list[Callable[[], None]] = []
+        for action in self._resolver.feed(event, self._clock()):
+            match action:
+                case ReadHead(ns):
+                    jobs.append(lambda ns=ns: self._read_head(ns))  # type: ignore[misc]
+                case ReadManifest(ns, version):
+                    jobs.append(lambda ns=ns, version=version: self._read_manifest(ns, version))  # type: ignore[misc]
+                case Resolved(waiter) | NotResolved(waiter):
+                    inbox = self._waiters.pop(waiter, None)
+                    if inbox is not None:
+                        inbox.put(action)
+                case ServeCurrent(manifest, until):
+                    resolution = Resolution(manifest.ns, manifest.version, manifest, False)
+                    self._serving[manifest.ns] = (until, resolution)
+                case KeepHead(ns, version):
+                    jobs.append(lambda ns=ns, version=version: self._shelf.keep_head(ns, version))  # type: ignore[misc]
+        self._alarm.notify_all()
+        return jobs
+
+    def _keep_time(self) -> None:
+        while True:
+            with self._lock:
+                if self._closing:
+                    return
+                due = self._resolver.next_deadline()
+                if due is None or due > self._clock():
+                    self._alarm.wait(None if due is None else max(0.0, due - self._clock()))
+                    continue
+                jobs = self._feed(Tick())
+            _run(jobs)
+
+    # --- HEAD and manifests -----------------------------------------------------------------
+
+    def _read_head(self, ns: str) -> None:
+        key = head_key(ns)
+
+        def run() -> Callable[[], None]:
+            held = self._read_object(key, HEAD_BYTES_MAX)
+            return lambda: self._tell(_head_event(ns, held))
+
+        def failed(failure: StoreFailure) -> None:
+            if is_absence(failure):
+                self._tell(HeadRead(ns, None))
+                return
+            error = error_of(failure, key=key, ns=ns)
+            log.warning("HEAD of %r could not be read: %s", ns, error.detail, extra={"event": "head_failed"})
+            self._tell(HeadFailed(ns, error))
+
+        self._fetcher.call(run, failed)
+
+    def _read_manifest(self, ns: str, version: int) -> None:
+        def look_on_shelf() -> None:
+            stored = self._shelf.load(ns, version)
+            if stored is not None:
+                try:
+                    manifest = self._decode(stored, ns, version)
+                except ManifestInvalid as error:
+                    log.warning("the copy kept of a manifest is damaged: %s", error.detail)
+                else:
+                    self._tell(ManifestRead(manifest))
+                    return
+            self._fetch_manifest(ns, version)
+
+        self._pool.submit(look_on_shelf)
+
+    def _fetch_manifest(self, ns: str, version: int) -> None:
+        key = manifest_key(ns, version)
+
+        def run() -> Callable[[], None]:
+            stored = self._read_object(key, self._manifest_bytes_max)
+            return lambda: self._take_manifest(ns, version, stored)
+
+        def failed(failure: StoreFailure) -> None:
+            if is_absence(failure):
+                self._tell(ManifestFailed(ns, version, None))
+                return
+            error = error_of(failure, key=key, ns=ns, version=version)
+            self._tell(ManifestFailed(ns, version, error))
+
+        self._fetcher.call(run, failed)
+
+    def _take_manifest(self, ns: str, version: int, stored: bytes) -> None:
+        began = time.perf_counter()
+        try:
+            manifest = self._decode(stored, ns, version)
+        except SeekfsError as error:
+            log.error("a manifest is refused: %s", error.detail, extra={"event": "manifest_refused"})
+            self._tell(ManifestFailed(ns, version, error))
+            return
+        log.info(
+            "version %d of %r: %d files, decoded in %.3f s",
+            version,
+            ns,
+            len(manifest.files),
+            time.perf_counter() - began,
+            extra={"event": "manifest_loaded"},
+        )
+        self._tell(ManifestRead(manifest))
+        self._shelf.keep(ns, version, stored)
+
+    def _decode(self, stored: bytes, ns: str, version: int) -> Manifest:
+        return decode_manifest(stored, ns=ns, version=version, max_bytes=self._manifest_bytes_max)
+
+    def _read_object(self, key: str, bytes_max: int) -> bytes:
+        """A whole object, or its first ``bytes_max + 1`` bytes: then it is too long for its reader."""
+        with self._store.get(key) as body:
+            if body.size > bytes_max:
+                buffer = bytearray(bytes_max + 1)
+            else:
+                buffer = bytearray(body.size)
+            view = memoryview(buffer)
+            at = 0
+            while at < len(view) and (count := body.readinto(view[at:])):
+                at += count
+            return bytes(view[:at])
+
+
+def _head_event(ns: str, held: bytes) -> ResolverEvent:
+    try:
+        return HeadRead(ns, parse_head(held))
+    except SeekfsError as error:
+        log.error("HEAD of %r is refused: %s", ns, error.detail, extra={"event": "head_refused"})
+        return HeadFailed(ns, error)
+
+
+def _run(jobs: list[Callable[[], None]]) -> None:
+    for job in jobs:
+        job()
