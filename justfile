@@ -16,7 +16,7 @@ secret_key := env("SEEKFS_S3_SECRET_ACCESS_KEY", "minioadmin")
 state := justfile_directory() / ".seekfs"
 
 # MinIO's client; Midnight Commander has the same name and another version line.
-is_minio_mc := "mc --version 2>/dev/null | grep -q '^mc version RELEASE'"
+is_minio_mc := "mc --version 2>/dev/null | grep -q '^mc version '"
 mc_alias := "seekfs"
 cluster := "seekfs"
 
@@ -44,7 +44,7 @@ lint:
     ruff check .
     ruff format --check .
     mypy
-    lint-imports
+    lint-imports --no-logo
     yamllint --strict .
     python deploy/check.py
 
