@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -18,6 +19,8 @@ from seekfs_io.config import S3Config
 from seekfs_io.devserver import DevServer
 from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectStore
+from tests.support.daemon import Daemon, s3_settings
+from tests.support.passthrough import PassThrough
 
 _numbers = itertools.count(1)
 
@@ -28,6 +31,16 @@ class S3ConfigFactory(Protocol):
 
 class StoreFactory(Protocol):
     def __call__(self, **changes: object) -> ObjectStore: ...
+
+
+class DaemonFactory(Protocol):
+    def __call__(
+        self,
+        settings: Mapping[str, object] | None = None,
+        *,
+        s3: S3Config | None = None,
+        by_hand: bool = False,
+    ) -> Daemon: ...
 
 
 @pytest.fixture(scope="session")
@@ -80,3 +93,28 @@ def bucket(request: pytest.FixtureRequest, open_s3: StoreFactory) -> str:
     name = _unique_name(request)
     assert open_s3(bucket=name).create_bucket()
     return name
+
+
+@pytest.fixture
+def passthrough(seaweed: DevServer) -> Iterator[PassThrough]:
+    """A pass-through in front of the server; ``s3_config(endpoint=passthrough.endpoint)``."""
+    with PassThrough("127.0.0.1", seaweed.s3_port) as store:
+        yield store
+
+
+@pytest.fixture
+def new_daemon(tmp_path: Path, s3_config: S3ConfigFactory) -> Iterator[DaemonFactory]:
+    """``new_daemon({"cache.l1_memory_gib": 0.1}, s3=…)``: a daemon that is not started yet, with a
+    directory of its own. At the end of the test it is stopped and its log looked at."""
+    made: list[Daemon] = []
+
+    def factory(
+        settings: Mapping[str, object] | None = None, *, s3: S3Config | None = None, by_hand: bool = False
+    ) -> Daemon:
+        every = {**s3_settings(s3 or s3_config()), **(settings or {})}
+        made.append(Daemon(tmp_path / f"daemon{len(made)}", every, by_hand=by_hand))
+        return made[-1]
+
+    yield factory
+    for daemon in made:
+        daemon.close()

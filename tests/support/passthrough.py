@@ -1,0 +1,614 @@
+"""A pass-through in front of the object store: it counts what is asked, and can be told to misbehave.
+
+Requests are forwarded as they came, the Host header included, so that signatures stay valid.
+Bodies are streamed both ways. Each client connection has a thread and an upstream connection of
+its own. Every request is recorded (``Exchange``) and may be given a ``Plan``, which is plain data:
+
+    with PassThrough("127.0.0.1", seaweed.s3_port) as store:
+        gate = threading.Event()
+        store.when(Match(method="GET", key="namespaces/dev/files/a"), Plan(hold_body=((1 << 20, gate),)))
+        ...                                    # a client of store.endpoint gets the first MiB
+        store.wait_until(lambda: store.gets(key="…")[0].bytes_sent == 1 << 20)
+        gate.set()
+
+The steps of an exchange, and where a plan takes hold:
+
+    request head read → hold_request → answer | drop="request" → request body forwarded
+    → upstream's head read → drop="answer" → hold_head → head changed → head sent
+    → body: flipped, held, cut, each at its byte
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Literal, Self
+from urllib.parse import parse_qsl, unquote
+
+from attrs import define, evolve, field, frozen
+
+HEAD_BYTES_MAX = 64 << 10
+COPY_BYTES = 64 << 10
+WAIT_SECONDS_MAX = 60.0
+
+_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
+
+
+@frozen(kw_only=True)
+class Head:
+    """A request's or an answer's first line and headers, names as they were written."""
+
+    line: str
+    headers: tuple[tuple[str, str], ...]
+
+    def get(self, name: str) -> str | None:
+        for each, value in self.headers:
+            if each.lower() == name.lower():
+                return value
+        return None
+
+    def without(self, name: str) -> Head:
+        return evolve(self, headers=tuple(pair for pair in self.headers if pair[0].lower() != name.lower()))
+
+    def with_header(self, name: str, value: str) -> Head:
+        return evolve(self.without(name), headers=(*self.without(name).headers, (name, value)))
+
+    @property
+    def status(self) -> int:
+        return int(self.line.split(" ", 2)[1])
+
+    def encode(self) -> bytes:
+        lines = [self.line, *(f"{name}: {value}" for name, value in self.headers)]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+@frozen(kw_only=True)
+class Answer:
+    """An answer that the pass-through gives by itself."""
+
+    status: int
+    headers: Mapping[str, str] = field(factory=dict)
+    body: bytes = b""
+
+    @classmethod
+    def error(cls, status: int, code: str, **headers: str) -> Answer:
+        """As S3 says it; underscores in header names become dashes."""
+        body = f"<Error><Code>{code}</Code><Message>scripted</Message></Error>".encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return cls(status=status, headers={"Content-Type": "application/xml", **named}, body=body)
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What is done to one exchange. Body offsets count from the first byte of the answer's body,
+    ``flip`` from the first byte of the object, whatever range of it is asked for."""
+
+    hold_request: threading.Event | None = None
+    answer: Answer | None = None
+    drop: Literal["request", "answer"] | None = None
+    """``request``: the connection is closed before the store hears of it; ``answer``: after the store
+    has done the work."""
+
+    hold_head: threading.Event | None = None
+    change_head: Callable[[Head], Head] | None = None
+    flip: tuple[int, ...] = ()
+    hold_body: tuple[tuple[int, threading.Event], ...] = ()
+    cut_body_at: int | None = None
+    """Close the connection after so many bytes of the body."""
+
+
+@define(eq=False)
+class Exchange:
+    """One request and what became of it. Filled in as it goes; times are monotonic seconds."""
+
+    number: int
+    method: str
+    target: str
+    request: Head
+    started: float
+    status: int | None = None
+    body_bytes_received: int = 0
+    bytes_sent: int = 0
+    """Of the answer's body, handed to the client's connection: at least what the client has."""
+
+    ended: float | None = None
+    outcome: str | None = None
+    """``done``, ``dropped``, ``cut``, ``client left``, ``store left`` or ``closed``; None while it lasts."""
+
+    plan: Plan | None = None
+
+    @property
+    def key(self) -> str:
+        """Of the object, with path-style addressing; "" for the bucket itself."""
+        return unquote(self.target.partition("?")[0]).lstrip("/").partition("/")[2]
+
+    @property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
+
+    @property
+    def range(self) -> tuple[int, int | None] | None:
+        """The bytes [start, stop) asked for; None without a Range."""
+        found = _RANGE.fullmatch(self.request.get("range") or "")
+        if found is None:
+            return None
+        return int(found[1]), int(found[2]) + 1 if found[2] else None
+
+
+@frozen(kw_only=True)
+class Match:
+    """Which requests; None stands for any. ``covers`` is an offset of the object that the request's
+    range includes."""
+
+    method: str | None = None
+    key: str | None = None
+    key_prefix: str | None = None
+    covers: int | None = None
+
+    def __call__(self, exchange: Exchange) -> bool:
+        if self.method is not None and exchange.method != self.method:
+            return False
+        if self.key is not None and exchange.key != self.key:
+            return False
+        if self.key_prefix is not None and not exchange.key.startswith(self.key_prefix):
+            return False
+        if self.covers is not None:
+            start, stop = exchange.range or (0, None)
+            return start <= self.covers and (stop is None or self.covers < stop)
+        return True
+
+
+@define
+class _Rule:
+    matches: Callable[[Exchange], bool]
+    plan: Plan
+    times_left: int | None
+
+
+class _Closed(Exception):
+    """The pass-through is being closed, or its store is down."""
+
+
+class _Ended(Exception):
+    """The exchange is over before its end, and the client's connection with it."""
+
+    def __init__(self, outcome: str) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+@define(eq=False)
+class PassThrough:
+    """Listens on a free port of 127.0.0.1, from construction to ``close``."""
+
+    upstream_host: str
+    upstream_port: int
+    port: int = field(default=0, init=False)
+    _listener: socket.socket | None = field(default=None, init=False)
+    _changed: threading.Condition = field(factory=threading.Condition, init=False)
+    _rules: list[_Rule] = field(factory=list, init=False)
+    _exchanges: list[Exchange] = field(factory=list, init=False)
+    _connections: set[socket.socket] = field(factory=set, init=False)
+    _threads: set[threading.Thread] = field(factory=set, init=False)
+    _held: set[threading.Event] = field(factory=set, init=False)
+    _up: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.up()
+
+    # --- what a test sees ---------------------------------------------------------------------
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def when(self, matches: Callable[[Exchange], bool], plan: Plan, times: int | None = None) -> None:
+        """Give ``plan`` to the next ``times`` requests that match (None: all). Rules are asked in
+        the order of their making; the first that matches and has times left decides."""
+        with self._changed:
+            self._rules.append(_Rule(matches, plan, times))
+
+    def forget(self) -> None:
+        """Drop all rules and all records, between two parts of a test."""
+        with self._changed:
+            self._rules.clear()
+            self._exchanges.clear()
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        with self._changed:
+            return list(self._exchanges)
+
+    def select(
+        self, method: str | None = None, key: str | None = None, key_prefix: str | None = None
+    ) -> list[Exchange]:
+        match = Match(method=method, key=key, key_prefix=key_prefix)
+        return [exchange for exchange in self.exchanges if match(exchange)]
+
+    def gets(self, key: str | None = None, key_prefix: str | None = None) -> list[Exchange]:
+        """GETs of objects; listings of the bucket do not count."""
+        return [exchange for exchange in self.select("GET", key, key_prefix) if exchange.key]
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = WAIT_SECONDS_MAX) -> None:
+        """Until ``condition`` is true of the records; it is asked whenever they change."""
+        with self._changed:
+            if not self._changed.wait_for(condition, seconds):
+                summary = "\n".join(
+                    f"  {each.method} {each.target} {each.request.get('range') or ''} → {each.status} "
+                    f"{each.bytes_sent} bytes, {each.outcome}"
+                    for each in self._exchanges[-20:]
+                )
+                raise AssertionError(f"it did not come to pass; the last exchanges:\n{summary}")
+
+    def down(self) -> None:
+        """Be a store that is gone: open connections are closed, new ones refused. Events that an
+        exchange is held by are set."""
+        self._up = False
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            # Wakes the thread in accept, which close alone does not.
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        with self._changed:
+            connections, held = list(self._connections), list(self._held)
+        for event in held:
+            event.set()
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._join()
+
+    def up(self) -> None:
+        """Listen (again), on the same port as before."""
+        if self._up:
+            return
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self.port))
+        listener.listen(512)
+        self.port = listener.getsockname()[1]
+        self._listener, self._up = listener, True
+        self._start(self._accept, listener)
+
+    def close(self) -> None:
+        self.down()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- connections --------------------------------------------------------------------------
+
+    def _start(self, work: Callable[[socket.socket], None], connection: socket.socket) -> None:
+        def run() -> None:
+            try:
+                work(connection)
+            finally:
+                with self._changed:
+                    self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name="pass-through", daemon=True)
+        with self._changed:
+            self._threads.add(thread)
+        thread.start()
+
+    def _join(self) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        with self._changed:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive(), "a thread of the pass-through does not end"
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with self._changed:
+                self._connections.add(client)
+            if not self._up:
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
+            self._start(self._serve, client)
+
+    def _serve(self, client: socket.socket) -> None:
+        upstream = _Upstream(self.upstream_host, self.upstream_port)
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with client.makefile("rb") as requests:
+                while self._serve_one(client, requests, upstream):
+                    pass
+        except OSError:
+            # The client has left between two requests.
+            pass
+        finally:
+            upstream.close()
+            with self._changed:
+                self._connections.discard(client)
+            client.close()
+
+    def _serve_one(self, client: socket.socket, requests: io.BufferedReader, upstream: _Upstream) -> bool:
+        """One request; whether the connection may carry another."""
+        head = _read_head(requests)
+        if head is None:
+            return False
+        exchange = self._record(head)
+        outcome = "store left"
+        try:
+            keep = self._exchange(exchange, client, requests, upstream)
+            outcome = "done"
+            return keep
+        except _Ended as ended:
+            outcome = ended.outcome
+            return False
+        except _Closed:
+            outcome = "closed"
+            return False
+        except OSError:
+            return False
+        finally:
+            with self._changed:
+                exchange.outcome, exchange.ended = outcome, time.monotonic()
+                self._changed.notify_all()
+
+    def _record(self, head: Head) -> Exchange:
+        method, target, _ = head.line.split(" ", 2)
+        with self._changed:
+            exchange = Exchange(
+                number=len(self._exchanges),
+                method=method,
+                target=target,
+                request=head,
+                started=time.monotonic(),
+            )
+            for rule in self._rules:
+                if rule.times_left != 0 and rule.matches(exchange):
+                    if rule.times_left is not None:
+                        rule.times_left -= 1
+                    exchange.plan = rule.plan
+                    break
+            self._exchanges.append(exchange)
+            self._changed.notify_all()
+        return exchange
+
+    def _exchange(
+        self, exchange: Exchange, client: socket.socket, requests: io.BufferedReader, upstream: _Upstream
+    ) -> bool:
+        plan = exchange.plan or Plan()
+        self._hold(plan.hold_request)
+        if plan.drop == "request":
+            raise _Ended("dropped")
+        if plan.answer is not None:
+            _expect(exchange.request, client)
+            self._receive(exchange, requests, lambda _: None)
+            self._send_own(exchange, client, plan.answer)
+            return True
+        send = upstream.begin(exchange.request.without("Expect"))
+        _expect(exchange.request, client)
+        self._receive(exchange, requests, send)
+        head = upstream.read_head()
+        if plan.drop == "answer":
+            raise _Ended("dropped")
+        self._hold(plan.hold_head)
+        if plan.change_head is not None:
+            head = plan.change_head(head)
+        self._answered(exchange, head.status)
+        self._send(exchange, client, head.encode())
+        self._send_body(exchange, client, head, upstream, plan)
+        return (head.get("connection") or "").lower() != "close"
+
+    def _receive(
+        self, exchange: Exchange, requests: io.BufferedReader, send: Callable[[bytes], None]
+    ) -> None:
+        for raw, payload in _body(exchange.request, requests, to_end=False):
+            send(raw)
+            exchange.body_bytes_received += payload
+
+    def _send_own(self, exchange: Exchange, client: socket.socket, answer: Answer) -> None:
+        head = Head(line=f"HTTP/1.1 {answer.status} Scripted", headers=tuple(answer.headers.items()))
+        if head.get("content-length") is None:
+            head = head.with_header("Content-Length", str(len(answer.body)))
+        self._answered(exchange, answer.status)
+        self._send(exchange, client, head.encode())
+        body = b"" if exchange.method == "HEAD" else answer.body
+        self._send(exchange, client, body, len(body))
+
+    def _send_body(
+        self, exchange: Exchange, client: socket.socket, head: Head, upstream: _Upstream, plan: Plan
+    ) -> None:
+        if exchange.method == "HEAD" or head.status in (204, 304):
+            return
+        start = 0 if exchange.range is None else exchange.range[0]
+        flips = sorted(offset - start for offset in plan.flip if offset >= start)
+        stops: list[tuple[int, threading.Event | None]] = [*plan.hold_body]
+        if plan.cut_body_at is not None:
+            stops.append((plan.cut_body_at, None))
+        stops.sort(key=lambda stop: stop[0])
+        for raw, payload in upstream.body(head):
+            data = memoryview(bytearray(raw))
+            if payload == len(raw):
+                for offset in flips:
+                    if 0 <= offset - exchange.bytes_sent < len(data):
+                        data[offset - exchange.bytes_sent] ^= 0xFF
+            self._send_to_stops(exchange, client, data, payload, stops)
+        if stops and stops[0][0] == exchange.bytes_sent:
+            self._stop(stops.pop(0)[1])
+
+    def _send_to_stops(
+        self,
+        exchange: Exchange,
+        client: socket.socket,
+        data: memoryview,
+        payload: int,
+        stops: list[tuple[int, threading.Event | None]],
+    ) -> None:
+        while payload == len(data) and stops and stops[0][0] < exchange.bytes_sent + payload:
+            offset, event = stops.pop(0)
+            before = max(0, offset - exchange.bytes_sent)
+            self._send(exchange, client, data[:before], before)
+            data, payload = data[before:], payload - before
+            self._stop(event)
+        self._send(exchange, client, data, payload)
+
+    def _stop(self, event: threading.Event | None) -> None:
+        if event is None:
+            raise _Ended("cut")
+        self._hold(event)
+
+    def _send(
+        self, exchange: Exchange, client: socket.socket, data: bytes | memoryview, payload: int = 0
+    ) -> None:
+        # Counted first: a client that has the bytes finds them counted.
+        self._count(exchange, payload)
+        try:
+            client.sendall(data)
+        except OSError:
+            self._count(exchange, -payload)
+            raise _Ended("client left") from None
+
+    def _count(self, exchange: Exchange, payload: int) -> None:
+        if payload:
+            with self._changed:
+                exchange.bytes_sent += payload
+                self._changed.notify_all()
+
+    def _answered(self, exchange: Exchange, status: int) -> None:
+        with self._changed:
+            exchange.status = status
+            self._changed.notify_all()
+
+    def _hold(self, event: threading.Event | None) -> None:
+        if event is None:
+            return
+        with self._changed:
+            self._held.add(event)
+        event.wait()
+        with self._changed:
+            self._held.discard(event)
+        if not self._up:
+            raise _Closed
+
+
+@define
+class _Upstream:
+    """The store's end of one client connection."""
+
+    host: str
+    port: int
+    _socket: socket.socket | None = field(default=None, init=False)
+    _answers: io.BufferedReader | None = field(default=None, init=False)
+
+    def begin(self, head: Head) -> Callable[[bytes], None]:
+        """Send a request's head; what is returned sends its body."""
+        connection = self._socket
+        if connection is None or select.select([connection], [], [], 0)[0]:
+            # None yet, or the store has closed it in the meantime.
+            self.close()
+            self._socket = connection = socket.create_connection((self.host, self.port), WAIT_SECONDS_MAX)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._answers = connection.makefile("rb")
+        connection.sendall(head.encode())
+        return connection.sendall
+
+    def read_head(self) -> Head:
+        assert self._answers is not None
+        while True:
+            head = _read_head(self._answers)
+            if head is None:
+                raise ConnectionResetError("the store closed the connection")
+            if head.status >= 200:
+                return head
+
+    def body(self, head: Head) -> Iterator[tuple[bytes, int]]:
+        assert self._answers is not None
+        return _body(head, self._answers, to_end=True)
+
+    def close(self) -> None:
+        if self._answers is not None:
+            self._answers.close()
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = self._answers = None
+
+
+def _expect(head: Head, client: socket.socket) -> None:
+    if (head.get("expect") or "").lower() == "100-continue":
+        client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _read_head(stream: io.BufferedReader) -> Head | None:
+    """None at the end of the connection."""
+    lines: list[str] = []
+    size = 0
+    while True:
+        line = stream.readline(HEAD_BYTES_MAX)
+        size += len(line)
+        if not line.endswith(b"\r\n") or size > HEAD_BYTES_MAX:
+            return None
+        if line == b"\r\n":
+            break
+        lines.append(line[:-2].decode("latin-1"))
+    headers = []
+    for line_text in lines[1:]:
+        name, _, value = line_text.partition(":")
+        headers.append((name, value.strip()))
+    return Head(line=lines[0], headers=tuple(headers))
+
+
+def _body(head: Head, stream: io.BufferedReader, *, to_end: bool) -> Iterator[tuple[bytes, int]]:
+    """Raw bytes of a body and how many of them are payload (chunked framing is not). ``to_end``:
+    a body without a length lasts until the connection ends."""
+    if (head.get("transfer-encoding") or "").lower() == "chunked":
+        yield from _chunked(stream)
+        return
+    length = head.get("content-length")
+    if length is None and not to_end:
+        return
+    left = None if length is None else int(length)
+    while left is None or left > 0:
+        data = stream.read1(COPY_BYTES if left is None else min(COPY_BYTES, left))
+        if not data:
+            if left is None:
+                return
+            raise ConnectionResetError("the body ended early")
+        if left is not None:
+            left -= len(data)
+        yield data, len(data)
+
+
+def _chunked(stream: io.BufferedReader) -> Iterator[tuple[bytes, int]]:
+    while True:
+        line = stream.readline(HEAD_BYTES_MAX)
+        size = int(line.partition(b";")[0], 16)
+        yield line, 0
+        left = size
+        while left:
+            data = stream.read1(min(COPY_BYTES, left))
+            if not data:
+                raise ConnectionResetError("the body ended early")
+            left -= len(data)
+            yield data, len(data)
+        line = stream.readline(HEAD_BYTES_MAX)
+        yield line, 0
+        if size == 0:
+            while line not in (b"\r\n", b""):
+                line = stream.readline(HEAD_BYTES_MAX)
+                yield line, 0
+            return
