@@ -1,0 +1,887 @@
+"""Publishing, against a bucket that loses answers and publishers that die.
+
+The bucket is a dictionary that honours conditions. A publisher here is the machine and the one
+request that it has under way; a *fate* says what becomes of a request. After every run the chain
+of versions is recomputed by a model that knows nothing of the machine (``check_chain``): nothing
+acknowledged may be missing, nothing may be there twice, nothing that failed for certain may be
+there at all.
+"""
+
+from __future__ import annotations
+
+import copy
+import enum
+import itertools
+import random
+from collections.abc import Iterator
+
+import pytest
+from attrs import define, field, frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seekfs_core import names
+from seekfs_core.errors import (
+    ConditionsNotHonoured,
+    ContractViolation,
+    FailureKind,
+    ManifestInvalid,
+    PublishConflict,
+    PublishError,
+    SeekfsError,
+    StoreAnswered,
+    StoreFailure,
+    StoreUnavailable,
+)
+from seekfs_core.machine import Tick
+from seekfs_core.manifest import FileEntry, Manifest, pack_crcs
+from seekfs_core.publication import RACES_MAX, Publication
+from seekfs_core.publication_protocol import (
+    TRANSITIONS,
+    Action,
+    Begin,
+    ChangeReady,
+    CheckFailed,
+    ConditionsProven,
+    Event,
+    Failed,
+    HeadRead,
+    ManifestRead,
+    Prepared,
+    Prove,
+    Published,
+    ReadHead,
+    ReadManifest,
+    Request,
+    State,
+    StoreFailed,
+    WriteHead,
+    WriteManifest,
+    WriteProbe,
+    Written,
+)
+from seekfs_core.rebase import Change
+from seekfs_core.retry import RetryPolicy
+
+NS = "dev"
+POLICY = RetryPolicy(attempts_max=3, backoff_seconds_initial=0.1)
+
+
+def entry(path: str, content: int, key: str = "") -> FileEntry:
+    return FileEntry(
+        path=path,
+        size=1,
+        sha256=bytes([content]) * 32,
+        page_size_bytes=1,
+        crcs=pack_crcs([content]),
+        storage_key=key or f"namespaces/dev/objects/{content}",
+    )
+
+
+def change(*puts: tuple[str, int], rm: tuple[str, ...] = (), overwrite: bool = False) -> Change:
+    files = {path: entry(path, content) for path, content in puts}
+    return Change(puts=files, removals=rm, overwrite=overwrite, created_at=1)
+
+
+def failed(kind: FailureKind) -> StoreFailed:
+    return StoreFailed(StoreFailure(kind=kind, detail=f"the store was {kind.value}"))
+
+
+class Fate(enum.Enum):
+    FINE = "fine"
+    LOST = "done, and the answer lost"
+    NEVER_ARRIVED = "never arrived"
+    LATE = "no answer, and done later"
+    BUSY = "503"
+
+
+@define
+class Bucket:
+    """Objects by key. ``puts`` counts the writes that were carried out, by key."""
+
+    objects: dict[str, tuple[object, str]] = field(factory=dict)
+    late: list[Request] = field(factory=list)
+    puts: dict[str, int] = field(factory=dict)
+    ignores_none_match: bool = False
+    ignores_match: bool = False
+    refuses_conditions: bool = False
+    without_etags: bool = False
+
+    def serve(self, request: Request) -> Event:
+        match request:
+            case ReadHead(key):
+                body, etag = self.objects.get(key, (None, None))
+                if body is None:
+                    return HeadRead(None, None)
+                assert isinstance(body, bytes)
+                return HeadRead(names.parse_head(body), None if self.without_etags else etag)
+            case ReadManifest(key, version):
+                found = self.objects.get(key)
+                if found is None:
+                    return ManifestRead(version, None)
+                if isinstance(found[0], ManifestInvalid):
+                    return CheckFailed(found[0])
+                assert isinstance(found[0], Manifest)
+                return ManifestRead(version, found[0])
+            case WriteProbe(key, if_match):
+                return self._put(key, b"probe", create_only=if_match is None, if_match=if_match)
+            case WriteManifest(key, manifest, create_only):
+                return self._put(key, manifest, create_only=create_only, if_match=None)
+            case WriteHead(key, body, create_only, if_match):
+                return self._put(key, body, create_only=create_only, if_match=if_match)
+
+    def _put(self, key: str, value: object, *, create_only: bool, if_match: str | None) -> Event:
+        if (create_only or if_match is not None) and self.refuses_conditions:
+            failure = StoreFailure(kind=FailureKind.BAD_ANSWER, detail="501 NotImplemented", status=501)
+            return StoreFailed(failure)
+        there = self.objects.get(key)
+        if create_only and there is not None and not self.ignores_none_match:
+            return failed(FailureKind.PRECONDITION)
+        if if_match is not None and not self.ignores_match:
+            if there is None:
+                return failed(FailureKind.MISSING)
+            if there[1] != if_match:
+                return failed(FailureKind.PRECONDITION)
+        if key == names.head_key(NS) and there is not None:
+            assert isinstance(value, bytes)
+            assert isinstance(there[0], bytes)
+            assert names.parse_head(value) > names.parse_head(there[0]), "HEAD moved back"
+        self.puts[key] = self.puts.get(key, 0) + 1
+        self.objects[key] = (value, f'"{hash(value) if isinstance(value, bytes) else id(value)}"')
+        return Written()
+
+    def deliver_late(self) -> None:
+        for request in self.late:
+            self.serve(request)
+        self.late.clear()
+
+    def head(self) -> int:
+        body = self.objects.get(names.head_key(NS), (b"0", ""))[0]
+        assert isinstance(body, bytes)
+        return names.parse_head(body) if body != b"0" else 0
+
+    def chain(self) -> list[Manifest]:
+        """v-1, v-2, ... as long as they are there."""
+        versions: list[Manifest] = []
+        for n in itertools.count(1):
+            found = self.objects.get(names.manifest_key(NS, n))
+            if found is None:
+                return versions
+            assert isinstance(found[0], Manifest)
+            versions.append(found[0])
+        raise AssertionError
+
+
+@define
+class Publisher:
+    """The machine, what it publishes, and its request under way."""
+
+    bucket: Bucket
+    id: str
+    change: Change
+    prove_first: bool = False
+    single_writer: bool = False
+    machine: Publication = field(init=False)
+    request: Request | None = field(default=None, init=False)
+    asked: list[Request] = field(factory=list, init=False)
+    now: float = 0.0
+    outcome: Published | Failed | None = field(default=None, init=False)
+    dead: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.machine = Publication(
+            ns=NS,
+            publication_id=self.id,
+            policy=POLICY,
+            rng=random.Random(7),
+            single_writer=self.single_writer,
+        )
+        self._take(self.machine.feed(Begin(), self.now))
+
+    def _take(self, actions: tuple[Action, ...]) -> None:
+        self.request = None
+        for action in actions:
+            match action:
+                case Prepared():
+                    event: Event = Prove() if self.prove_first else ChangeReady(self.change)
+                    self._take(self.machine.feed(event, self.now))
+                case ConditionsProven():
+                    self._take(self.machine.feed(ChangeReady(self.change), self.now))
+                case Published() | Failed():
+                    self.outcome = action
+                case _:
+                    assert self.request is None, "two requests at once"
+                    self.request = action
+                    self.asked.append(action)
+
+    @property
+    def over(self) -> bool:
+        return self.dead or self.outcome is not None
+
+    def step(self, fate: Fate = Fate.FINE) -> None:
+        """One request, or one wait."""
+        if self.request is None:
+            due = self.machine.next_deadline()
+            assert due is not None, f"stuck: {self.machine.state}"
+            self.now = max(self.now, due)
+            self._take(self.machine.feed(Tick(), self.now))
+            return
+        request = self.request
+        event: Event
+        match fate:
+            case Fate.FINE:
+                event = self.bucket.serve(request)
+            case Fate.LOST:
+                self.bucket.serve(request)
+                event = failed(FailureKind.TIMED_OUT)
+            case Fate.NEVER_ARRIVED:
+                event = failed(FailureKind.UNREACHABLE)
+            case Fate.LATE:
+                if not isinstance(request, ReadHead | ReadManifest):
+                    self.bucket.late.append(request)
+                event = failed(FailureKind.TIMED_OUT)
+            case Fate.BUSY:
+                event = failed(FailureKind.BUSY)
+        self._take(self.machine.feed(event, self.now))
+
+    def run(self, fates: Iterator[Fate] | None = None) -> Published | Failed:
+        for _ in range(2000):
+            if self.outcome is not None:
+                return self.outcome
+            self.step(next(fates, Fate.FINE) if fates and self.request else Fate.FINE)
+        raise AssertionError("a publication that does not end")
+
+    def published(self) -> Manifest:
+        outcome = self.run()
+        assert isinstance(outcome, Published), outcome
+        assert outcome.manifest is not None
+        return outcome.manifest
+
+    def error(self) -> SeekfsError:
+        outcome = self.run()
+        assert isinstance(outcome, Failed), outcome
+        return outcome.error
+
+
+_ids = itertools.count()
+
+
+def publish(bucket: Bucket, *puts: tuple[str, int], rm: tuple[str, ...] = ()) -> Manifest:
+    return Publisher(bucket, f"p{next(_ids)}", change(*puts, rm=rm)).published()
+
+
+def contents(manifest: Manifest) -> dict[str, int]:
+    return {path: file.sha256[0] for path, file in manifest.files.items()}
+
+
+def certain(error: SeekfsError) -> bool:
+    """Whether the error says for certain that nothing was published."""
+    return "not known" not in error.detail and not error.context.get("committed")
+
+
+def check_chain(bucket: Bucket, publishers: list[Publisher]) -> None:
+    """The model: each version is the one before with its publisher's change made to it."""
+    chain = bucket.chain()
+    by_id = {p.id: p for p in publishers}
+    assert [m.version for m in chain] == list(range(1, len(chain) + 1))
+    assert bucket.head() <= len(chain)
+    for key, times in bucket.puts.items():
+        assert "/manifests/" not in key or times == 1, "a manifest was overwritten"
+    seen: set[str] = set()
+    before: dict[str, int] = {}
+    for manifest in chain:
+        assert manifest.publication_id not in seen, "published twice"
+        seen.add(manifest.publication_id)
+        assert manifest.parents == ((manifest.version - 1,) if manifest.version > 1 else ())
+        if manifest.publication_id in by_id:
+            mine = by_id[manifest.publication_id].change
+            after = {} if mine.exact else {p: c for p, c in before.items() if p not in mine.removals}
+            after.update({path: file.sha256[0] for path, file in mine.puts.items()})
+            assert contents(manifest) == after, "another's change was lost"
+        assert set(manifest.tombstones) == set(before) - set(contents(manifest))
+        before = contents(manifest)
+    for publisher in publishers:
+        if isinstance(publisher.outcome, Published) and publisher.outcome.new:
+            assert publisher.id in seen, "acknowledged and lost"
+            assert publisher.outcome.manifest is not None
+            assert bucket.head() >= publisher.outcome.manifest.version
+        if isinstance(publisher.outcome, Failed) and certain(publisher.outcome.error):
+            assert publisher.id not in seen, "said to have failed, and published"
+
+
+# --- one publisher --------------------------------------------------------------------------------
+
+
+def test_the_first_version_of_a_namespace() -> None:
+    bucket = Bucket()
+    first = Publisher(bucket, "p", change(("a", 1)))
+    manifest = first.published()
+    assert (manifest.version, manifest.parents, manifest.publication_id) == (1, (), "p")
+    assert manifest.created_at == 1
+    assert bucket.objects[names.head_key(NS)][0] == b"v-1\n"
+    kinds = [type(request) for request in first.asked]
+    assert kinds == [
+        ReadHead,
+        ReadManifest,
+        ReadManifest,
+        WriteProbe,
+        WriteProbe,
+        WriteProbe,
+        WriteManifest,
+        WriteHead,
+    ]
+    assert first.outcome == Published(manifest, new=True)
+
+
+def test_a_version_is_its_base_and_the_change() -> None:
+    bucket = Bucket()
+    publish(bucket, ("a", 1), ("b", 1))
+    second = publish(bucket, ("b", 2), ("c", 3), rm=("a",))
+    assert contents(second) == {"b": 2, "c": 3}
+    assert second.tombstones == ("a",)
+    assert second.parents == (1,)
+    assert bucket.head() == 2
+
+
+def test_nothing_to_change_publishes_nothing() -> None:
+    bucket = Bucket()
+    publish(bucket, ("a", 1))
+    puts = dict(bucket.puts)
+    again = Publisher(bucket, "again", change(("a", 1), rm=("gone",)))
+    assert again.run() == Published(bucket.chain()[0], new=False)
+    assert bucket.puts == puts
+    assert not [r for r in again.asked if isinstance(r, WriteProbe | WriteManifest | WriteHead)]
+    nothing = Publisher(Bucket(), "nothing", change())
+    assert nothing.run() == Published(None, new=False)
+
+
+def test_the_proof_may_come_before_the_change_and_is_not_repeated() -> None:
+    bucket = Bucket()
+    first = Publisher(bucket, "p", change(("a", 1)), prove_first=True)
+    first.published()
+    assert [r.if_match is None for r in first.asked if isinstance(r, WriteProbe)] == [True, True, False]
+    second = Publisher(bucket, "q", change(("a", 2)), prove_first=True)
+    second.published()
+    assert [r.if_match is None for r in second.asked if isinstance(r, WriteProbe)] == [True, False]
+    assert bucket.puts[names.PROBE_KEY] == 1
+
+
+@pytest.mark.parametrize("probe_there", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        ("ignores_none_match", "ignores If-None-Match"),
+        ("ignores_match", "ignores If-Match"),
+        ("refuses_conditions", "501 NotImplemented"),
+    ],
+)
+def test_a_store_without_conditions_is_refused(fault: str, what: str, probe_there: bool) -> None:
+    bucket = Bucket()
+    setattr(bucket, fault, True)
+    if probe_there:
+        bucket.objects[names.PROBE_KEY] = (b"probe", '"x"')
+    error = Publisher(bucket, "p", change(("a", 1))).error()
+    assert isinstance(error, ConditionsNotHonoured)
+    assert what in error.detail
+    assert "--single-writer" in error.detail
+    assert set(bucket.objects) <= {names.PROBE_KEY}
+
+
+@pytest.mark.parametrize("fault", ["ignores_none_match", "ignores_match", "refuses_conditions"])
+def test_a_single_writer_publishes_there_all_the_same(fault: str) -> None:
+    bucket = Bucket()
+    setattr(bucket, fault, True)
+    for content in (1, 2, 3):
+        Publisher(bucket, f"p{content}", change(("a", content)), single_writer=True).published()
+    assert bucket.head() == 3
+    assert names.PROBE_KEY not in bucket.objects
+    assert [contents(m) for m in bucket.chain()] == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
+def test_a_head_without_an_etag_is_only_for_a_single_writer() -> None:
+    bucket = Bucket(without_etags=True)
+    publish(bucket, ("a", 1))
+    error = Publisher(bucket, "p", change(("a", 2))).error()
+    assert "HEAD has no ETag" in error.detail
+    assert error.context["committed"] is True
+    assert Publisher(bucket, "q", change(("a", 3)), single_writer=True).published().version == 3
+    assert bucket.head() == 3
+
+
+def test_rollback_is_the_old_content_as_a_new_version() -> None:
+    bucket = Bucket()
+    old = publish(bucket, ("a", 1), ("b", 1))
+    publish(bucket, ("a", 2), ("c", 2), rm=("b",))
+    back = Change(puts=old.files, exact=True)
+    manifest = Publisher(bucket, "back", back).published()
+    assert manifest.version == 3
+    assert manifest.files == old.files
+    assert manifest.tombstones == ("c",)
+    assert Publisher(bucket, "again", back).run() == Published(manifest, new=False)
+
+
+def test_rollback_fails_when_the_namespace_moved_meanwhile() -> None:
+    for steps in range(20):
+        bucket = Bucket()
+        old = publish(bucket, ("a", 1))
+        publish(bucket, ("a", 2))
+        back = Publisher(bucket, "back", Change(puts=old.files, exact=True))
+        for _ in range(steps):
+            if not back.over:
+                back.step()
+        prepared_late = sum(isinstance(r, ReadManifest) for r in back.asked) < 3
+        other = Publisher(bucket, "other", change(("z", 9)))
+        other.published()
+        outcome = back.run()
+        check_chain(bucket, [back, other])
+        if prepared_late or bucket.chain()[2].publication_id == "back":
+            assert isinstance(outcome, Published), steps
+        else:
+            assert isinstance(outcome, Failed)
+            assert isinstance(outcome.error, PublishConflict)
+            assert "moved from version 2 to 3" in outcome.error.detail
+            assert outcome.error.context["winner"] == 3
+
+
+# --- others, dead and alive -----------------------------------------------------------------------
+
+
+def test_a_version_whose_publisher_died_before_moving_head_is_adopted() -> None:
+    bucket = Bucket()
+    publish(bucket, ("a", 1))
+    dead = Publisher(bucket, "dead", change(("b", 2)))
+    while not isinstance(dead.request, WriteHead):
+        dead.step()
+    assert bucket.head() == 1
+    after = publish(bucket, ("c", 3))
+    assert after.version == 3
+    assert contents(after) == {"a": 1, "b": 2, "c": 3}
+    assert bucket.head() == 3
+
+
+def test_publishing_the_same_again_moves_the_head_that_was_left_behind() -> None:
+    bucket = Bucket()
+    dead = Publisher(bucket, "dead", change(("a", 1)))
+    while not isinstance(dead.request, WriteHead):
+        dead.step()
+    assert bucket.head() == 0
+    again = Publisher(bucket, "again", change(("a", 1)))
+    assert again.run() == Published(bucket.chain()[0], new=False)
+    assert bucket.head() == 1
+
+
+def test_a_version_above_head_that_fails_its_check_stops_the_publisher() -> None:
+    bucket = Bucket()
+    publish(bucket, ("a", 1))
+    broken = ManifestInvalid("manifest v-2 of namespace 'dev': $.files: expected `array`")
+    bucket.objects[names.manifest_key(NS, 2)] = (broken, '"x"')
+    assert Publisher(bucket, "p", change(("b", 2))).error() is broken
+    assert bucket.head() == 1
+
+
+def test_a_head_that_names_a_version_that_is_not_there() -> None:
+    bucket = Bucket()
+    bucket.objects[names.head_key(NS)] = (b"v-7\n", '"x"')
+    error = Publisher(bucket, "p", change(("b", 2))).error()
+    assert isinstance(error, ManifestInvalid)
+    assert "manifests/v-7.json.gz" in error.detail
+
+
+def test_the_last_version_there_can_be() -> None:
+    bucket = Bucket()
+    last = Manifest(ns=NS, version=names.VERSION_MAX, files={"a": entry("a", 1)})
+    bucket.objects[names.head_key(NS)] = (names.format_head(names.VERSION_MAX), '"x"')
+    bucket.objects[names.manifest_key(NS, names.VERSION_MAX)] = (last, '"x"')
+    assert Publisher(bucket, "same", change(("a", 1))).run() == Published(last, new=False)
+    assert "last version" in Publisher(bucket, "p", change(("a", 2))).error().detail
+
+
+def race(first: Change, second: Change, base: tuple[tuple[str, int], ...]) -> tuple[Bucket, Publisher]:
+    """``second`` prepares, then ``first`` publishes, then ``second`` goes on."""
+    bucket = Bucket()
+    if base:
+        publish(bucket, *base)
+    slow = Publisher(bucket, "slow", second)
+    while not isinstance(slow.request, WriteManifest):
+        slow.step()
+    quick = Publisher(bucket, "quick", first)
+    quick.published()
+    slow.run()
+    check_chain(bucket, [quick, slow])
+    return bucket, slow
+
+
+def test_two_publishers_of_different_paths_both_survive() -> None:
+    bucket, slow = race(change(("a", 1)), change(("b", 2)), (("x", 9),))
+    assert contents(slow.published()) == {"a": 1, "b": 2, "x": 9}
+    assert [m.publication_id for m in bucket.chain()][1:] == ["quick", "slow"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (change(("a", 1)), change(("a", 2))),
+        (change(("x", 1)), change(("x", 2))),
+        (change(("x", 1)), change(rm=("x",))),
+        (change(rm=("x",)), change(("x", 1))),
+    ],
+)
+def test_two_changes_of_one_path_conflict_unless_overwriting(first: Change, second: Change) -> None:
+    path = next(iter((*first.puts, *first.removals)))
+    bucket, slow = race(first, second, (("x", 9), ("y", 9)))
+    error = slow.error()
+    assert isinstance(error, PublishConflict)
+    assert error.context["paths"] == [path]
+    assert error.context["winner"] == 2
+    assert f"'{path}' (version 2)" in error.detail
+    assert len(bucket.chain()) == 2
+
+    forced = Change(puts=second.puts, removals=second.removals, overwrite=True)
+    bucket, slow = race(first, forced, (("x", 9), ("y", 9)))
+    assert slow.published().version == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(change(("a", 1)), change(("a", 1))), (change(rm=("x",)), change(rm=("x",)))],
+)
+def test_the_same_change_twice_is_no_conflict_and_no_version(first: Change, second: Change) -> None:
+    bucket, slow = race(first, second, (("x", 9), ("y", 9)))
+    assert slow.outcome == Published(bucket.chain()[-1], new=False)
+    assert bucket.head() == 2
+
+
+def test_a_conflict_is_judged_from_before_the_upload() -> None:
+    """The other published while we were uploading: before our change was even fed."""
+    bucket = Bucket()
+    publish(bucket, ("a", 1))
+    machine = Publication(ns=NS, publication_id="p", policy=POLICY, rng=random.Random(1))
+    (request,) = machine.feed(Begin(), 0.0)
+    while machine.state is not State.PREPARED:
+        assert isinstance(request, ReadHead | ReadManifest)
+        (request,) = machine.feed(bucket.serve(request), 0.0)
+    assert request == Prepared(bucket.chain()[0])
+    publish(bucket, ("a", 2))
+    (request,) = machine.feed(ChangeReady(change(("a", 3))), 1.0)
+    while not isinstance(request, Failed):
+        assert isinstance(request, ReadManifest)
+        (request,) = machine.feed(bucket.serve(request), 1.0)
+    assert isinstance(request.error, PublishConflict)
+
+
+def test_a_conflict_names_the_version_that_last_changed_the_path() -> None:
+    bucket = Bucket()
+    slow = Publisher(bucket, "slow", change(("a", 5), ("b", 5)))
+    while not isinstance(slow.request, WriteManifest):
+        slow.step()
+    publish(bucket, ("a", 1))
+    publish(bucket, ("b", 1))
+    publish(bucket, ("c", 1))
+    error = slow.error()
+    assert error.context["winners"] == {"a": 1, "b": 2}
+    assert error.context["winner"] == 2
+
+
+# --- everything that can go wrong, at every step ---------------------------------------------------
+
+
+@pytest.mark.parametrize("fate", [f for f in Fate if f is not Fate.FINE])
+@pytest.mark.parametrize("index", range(12))
+@pytest.mark.parametrize("first", [True, False])
+def test_each_answer_lost_once(fate: Fate, index: int, first: bool) -> None:
+    bucket = Bucket()
+    if not first:
+        publish(bucket, ("x", 9))
+    fates = [Fate.FINE] * index + [fate]
+    publisher = Publisher(bucket, "p", change(("a", 1)))
+    outcome = publisher.run(iter(fates))
+    assert isinstance(outcome, Published)
+    assert outcome.new
+    bucket.deliver_late()
+    check_chain(bucket, [publisher])
+    assert [m.publication_id for m in bucket.chain()].count("p") == 1
+
+
+@pytest.mark.parametrize("index", range(12))
+@pytest.mark.parametrize("applied", [True, False])
+def test_killed_at_each_step_and_another_goes_on(index: int, applied: bool) -> None:
+    bucket = Bucket()
+    publish(bucket, ("x", 9))
+    victim = Publisher(bucket, "victim", change(("a", 1)))
+    for _ in range(index):
+        if not victim.over:
+            victim.step()
+    if victim.request is not None and applied:
+        bucket.serve(victim.request)
+    victim.dead = True
+    after = Publisher(bucket, "after", change(("b", 2)))
+    manifest = after.published()
+    check_chain(bucket, [victim, after])
+    assert manifest.files["b"] == entry("b", 2)
+    assert bucket.head() == manifest.version == len(bucket.chain())
+
+
+@pytest.mark.parametrize("kind", [FailureKind.UNREACHABLE, FailureKind.BUSY, FailureKind.TIMED_OUT])
+@pytest.mark.parametrize("kinds", [ReadHead, ReadManifest, WriteProbe, WriteManifest, WriteHead])
+def test_a_store_that_stays_away_ends_the_publication(kind: FailureKind, kinds: type[Request]) -> None:
+    bucket = Bucket()
+    publish(bucket, ("x", 9))
+    publisher = Publisher(bucket, "p", change(("a", 1)))
+    asked = 0
+    while not publisher.over:
+        if isinstance(publisher.request, kinds):
+            asked += 1
+            publisher._take(publisher.machine.feed(failed(kind), publisher.now))
+        else:
+            publisher.step()
+    assert asked == POLICY.attempts_max
+    error = publisher.error()
+    if kinds is WriteManifest:
+        assert "is not known" in error.detail
+    elif kinds is WriteHead:
+        assert error.context["committed"] is True
+        assert "is written, and HEAD could not be moved" in error.detail
+    elif kinds is WriteProbe:
+        assert isinstance(error, ConditionsNotHonoured)
+    check_chain(bucket, [publisher])
+    assert publish(bucket, ("b", 2)).files.keys() >= {"x", "b"}
+
+
+@pytest.mark.parametrize("kinds", [ReadHead, ReadManifest, WriteProbe, WriteManifest, WriteHead])
+def test_a_refusal_is_not_asked_again(kinds: type[Request]) -> None:
+    publisher = Publisher(Bucket(), "p", change(("a", 1)))
+    while not isinstance(publisher.request, kinds):
+        publisher.step()
+    publisher._take(publisher.machine.feed(failed(FailureKind.DENIED), 0.0))
+    error = publisher.error()
+    assert isinstance(error, StoreAnswered | PublishError)
+    assert "denied" in error.detail
+
+
+def test_when_reading_back_fails_the_error_says_that_it_is_not_known() -> None:
+    publisher = Publisher(Bucket(), "p", change(("a", 1)))
+    while not isinstance(publisher.request, WriteManifest):
+        publisher.step()
+    publisher.step(Fate.LOST)
+    assert publisher.machine.state is State.READING_BACK
+    while not publisher.over:
+        publisher.step(Fate.BUSY)
+    assert "whether version 1 of namespace 'dev' was published is not known" in publisher.error().detail
+    # And publishing the same again settles it.
+    again = Publisher(publisher.bucket, "again", change(("a", 1)))
+    assert again.run() == Published(publisher.bucket.chain()[0], new=False)
+
+
+def test_a_create_that_is_refused_for_nothing_is_tried_again() -> None:
+    """412 or 404, and nobody has created the version: seen where two writes met and both lost."""
+    bucket = Bucket()
+    for kind in (FailureKind.PRECONDITION, FailureKind.MISSING):
+        publisher = Publisher(bucket, f"p-{kind.value}", change((kind.value, 1)))
+        while not isinstance(publisher.request, WriteManifest):
+            publisher.step()
+        publisher._take(publisher.machine.feed(failed(kind), 0.0))
+        publisher.published()
+        check_chain(bucket, [publisher])
+
+
+def test_head_moved_by_others_while_we_move_it() -> None:
+    bucket = Bucket()
+    slow = Publisher(bucket, "slow", change(("a", 1)))
+    while not isinstance(slow.request, WriteHead):
+        slow.step()
+    publish(bucket, ("b", 2))
+    assert bucket.head() == 2
+    assert slow.published().version == 1
+    assert bucket.head() == 2
+    assert isinstance(slow.asked[-1], ReadHead)
+
+
+def test_head_moved_by_others_but_not_far_enough() -> None:
+    bucket = Bucket()
+    middle = Publisher(bucket, "middle", change(("a", 1)))
+    while not isinstance(middle.request, WriteHead):
+        middle.step()
+    last = Publisher(bucket, "last", change(("b", 2)))
+    while not isinstance(last.request, WriteHead):
+        last.step()
+    middle.published()
+    assert bucket.head() == 1
+    assert last.published().version == 2
+    assert bucket.head() == 2
+
+
+def test_a_publisher_that_always_loses_gives_up() -> None:
+    bucket = Bucket()
+    publisher = Publisher(bucket, "p", change(("a", 1)))
+    for lost in range(RACES_MAX + 1):
+        while not publisher.over and not isinstance(publisher.request, WriteManifest):
+            publisher.step()
+        if publisher.over:
+            break
+        publish(bucket, ("b", lost % 250))
+        publisher.step()
+    assert f"{RACES_MAX} times in a row" in publisher.error().detail
+    check_chain(bucket, [publisher])
+
+
+def test_an_unreachable_store_is_that_error() -> None:
+    publisher = Publisher(Bucket(), "p", change(("a", 1)))
+    while not publisher.over:
+        publisher.step(Fate.NEVER_ARRIVED)
+    assert isinstance(publisher.error(), StoreUnavailable)
+    assert 0.1 <= publisher.now <= 0.3  # Two backoffs of at most 0.1 and 0.2 seconds.
+
+
+fates = st.sampled_from([Fate.FINE] * 6 + list(Fate))
+
+
+@frozen
+class Step:
+    who: int
+    fate: Fate
+    dies: bool
+    deliver: bool
+
+
+steps = st.builds(
+    Step,
+    st.integers(0, 3),
+    fates,
+    st.sampled_from([False] * 30 + [True]),
+    st.sampled_from([False, False, True]),
+)
+paths = st.sampled_from(["a", "b", "c", "d"])
+changes = st.builds(
+    lambda puts, rm, overwrite: change(*puts.items(), rm=tuple(sorted(rm - set(puts))), overwrite=overwrite),
+    st.dictionaries(paths, st.integers(1, 3), min_size=1, max_size=3),
+    st.sets(paths, max_size=1),
+    st.booleans(),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(changes, min_size=2, max_size=4), st.lists(steps, max_size=120), st.booleans())
+def test_any_interleaving_of_publishers_keeps_what_was_acknowledged(
+    wanted: list[Change], script: list[Step], head_start: bool
+) -> None:
+    bucket = Bucket()
+    if head_start:
+        publish(bucket, ("a", 9), ("x", 9))
+    publishers = [Publisher(bucket, f"w{i}", c) for i, c in enumerate(wanted)]
+    head = bucket.head()
+    for step in script:
+        if step.deliver:
+            bucket.deliver_late()
+        publisher = publishers[step.who % len(publishers)]
+        if publisher.over:
+            continue
+        publisher.step(step.fate)
+        publisher.dead = step.dies
+        assert bucket.head() >= head
+        head = bucket.head()
+    # The weather clears: whoever lives comes to an end, and the next publish works.
+    for publisher in publishers:
+        if not publisher.dead:
+            publisher.run()
+    bucket.deliver_late()
+    last = Publisher(bucket, "last", change(("last", 1)))
+    final = last.published()
+    check_chain(bucket, [*publishers, last])
+    assert bucket.head() == final.version == len(bucket.chain())
+
+
+# --- the shape of the machine ----------------------------------------------------------------------
+
+EVENTS: list[Event] = [
+    Begin(),
+    HeadRead(1, '"e"'),
+    ManifestRead(1, None),
+    CheckFailed(ManifestInvalid("no")),
+    Written(),
+    failed(FailureKind.BUSY),
+    Prove(),
+    ChangeReady(change()),
+    Tick(),
+]
+
+
+def in_each_state() -> dict[State, Publication]:
+    """A machine in every state, reached by events alone."""
+    found: dict[State, Publication] = {}
+
+    def note(publisher: Publisher) -> None:
+        found.setdefault(publisher.machine.state, copy.deepcopy(publisher.machine))
+
+    found[State.NEW] = Publication(ns=NS, publication_id="p", policy=POLICY, rng=random.Random(1))
+    prepared = Publication(ns=NS, publication_id="p", policy=POLICY, rng=random.Random(1))
+    prepared.feed(Begin(), 0.0)
+    prepared.feed(HeadRead(None, None), 0.0)
+    prepared.feed(ManifestRead(1, None), 0.0)
+    found[State.PREPARED] = prepared
+    for index, fate in itertools.product(range(14), (Fate.FINE, Fate.LOST, Fate.BUSY)):
+        bucket = Bucket()
+        if index % 2:
+            publish(bucket, ("x", 1))
+        publisher = Publisher(bucket, "p", change(("a", 1)))
+        note(publisher)
+        script = iter([Fate.FINE] * index + [fate])
+        while not publisher.over:
+            publisher.step(next(script, Fate.FINE) if publisher.request else Fate.FINE)
+            note(publisher)
+    broken = Publisher(Bucket(ignores_match=True), "p", change(("a", 1)))
+    broken.run()
+    note(broken)
+    return found
+
+
+def test_every_state_is_reached_and_every_pair_is_legal_or_refused() -> None:
+    machines = in_each_state()
+    assert set(machines) == set(State)
+    for state, machine in machines.items():
+        for event in EVENTS:
+            tried = copy.deepcopy(machine)
+            if (state, type(event)) in TRANSITIONS or isinstance(event, Tick):
+                if isinstance(event, ManifestRead):
+                    assert isinstance(tried._request, ReadManifest)
+                    event = ManifestRead(tried._request.version, None)
+                tried.feed(event, 100.0)
+            else:
+                before = copy.deepcopy(tried)
+                with pytest.raises(ContractViolation):
+                    tried.feed(event, 100.0)
+                assert tried.state == before.state
+                assert tried._now == before._now
+
+
+def test_a_caller_that_breaks_the_contract_changes_nothing() -> None:
+    machine = Publication(ns=NS, publication_id="p", policy=POLICY, rng=random.Random(1))
+    machine.feed(Begin(), 5.0)
+    with pytest.raises(ContractViolation, match="time went back"):
+        machine.feed(HeadRead(3, '"e"'), 4.0)
+    machine.feed(HeadRead(3, '"e"'), 5.0)
+    with pytest.raises(ContractViolation, match="v-4 read where v-3"):
+        machine.feed(ManifestRead(4, None), 5.0)
+    assert machine.state is State.READING_BASE
+
+
+def test_ticks_are_harmless_early_and_twice() -> None:
+    machine = Publication(ns=NS, publication_id="p", policy=POLICY, rng=random.Random(1))
+    machine.feed(Begin(), 0.0)
+    assert machine.feed(Tick(), 0.0) == ()
+    assert machine.next_deadline() is None
+    assert machine.feed(failed(FailureKind.BUSY), 1.0) == ()
+    due = machine.next_deadline()
+    assert due is not None
+    assert 1.05 <= due <= 1.1
+    assert machine.feed(Tick(), 1.0) == ()
+    assert machine.feed(Tick(), due) == (ReadHead(names.head_key(NS)),)
+    assert machine.feed(Tick(), due) == ()
+
+
+def test_the_same_events_give_the_same_actions() -> None:
+    def asked() -> list[Request]:
+        publisher = Publisher(Bucket(), "p", change(("a", 1)))
+        publisher.run(iter([Fate.BUSY, Fate.FINE, Fate.LOST] * 4))
+        return publisher.asked
+
+    assert asked() == asked()
