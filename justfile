@@ -44,6 +44,7 @@ lint:
     ruff check .
     ruff format --check .
     mypy
+    mypy benchmarks deploy
     lint-imports --no-logo
     yamllint --strict .
     python deploy/check.py
