@@ -1,2 +1,93 @@
 """Where pages live between reads: RAM (``ram``), local disk (``segmentstore``) or memory standing
 in for a disk (``memory``), and the manifests kept beside them (``shelf``)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from seekfs_core.errors import Problem
+from seekfs_core.segment_layout import shares_of
+from seekfs_io.config import Config, ConfigError
+from seekfs_io.config_rules import GIB, MIB
+from seekfs_io.pages.base import PageStore
+from seekfs_io.pages.directory import CacheRefused, claim
+from seekfs_io.pages.memory import OVERHEAD_BYTES, MemoryPageStore
+from seekfs_io.pages.segmentstore import SegmentStore
+from seekfs_io.pages.shelf import ManifestShelf, MemoryShelf, Shelf
+
+__all__ = ["open_page_store", "open_shelf"]
+
+MEMORY_SHELF_PART = 16
+"""The ``mem`` backend's shelf has this part of what the backend has."""
+
+
+def open_page_store(config: Config, *, clock: Callable[[], float] = time.monotonic) -> PageStore:
+    """The L2 that the configuration asks for; ``ConfigError`` in a sentence if it cannot be.
+
+    ``mem`` has half of ``l1_memory_gib``, its shelf included. ``clock`` counts monotonic seconds.
+    """
+    try:
+        if config.cache.l2.backend == "mem":
+            return _open_memory(config, clock)
+        return _open_segments(config, clock)
+    except CacheRefused as refused:
+        raise ConfigError((Problem(refused.key, refused.detail),)) from None
+
+
+def open_shelf(config: Config) -> Shelf:
+    """The shelf of manifests beside that L2; ``ConfigError`` in a sentence if it cannot be."""
+    cache = config.cache
+    if cache.l2.backend == "mem":
+        return MemoryShelf(_memory_shelf_bytes(config))
+    try:
+        directory = claim(cache.l2.segment_path)
+        try:
+            directory.use("shelf")
+        except CacheRefused:
+            directory.release()
+            raise
+    except CacheRefused as refused:
+        raise ConfigError((Problem(refused.key, refused.detail),)) from None
+    return ManifestShelf(directory.shelf_path, shares_of(cache.l2_ssd_bytes).shelf_bytes, claimed=directory)
+
+
+def _open_segments(config: Config, clock: Callable[[], float]) -> PageStore:
+    cache = config.cache
+    ceiling = cache.l2_ssd_bytes
+    page = cache.slab_size_bytes
+    if shares_of(ceiling).page_length_max < page:
+        raise CacheRefused(
+            "cache.l2_ssd_gib",
+            f"{cache.l2_ssd_gib:g} GiB has no room for one page of {page / MIB:g} MiB (cache.slab_size_mib) "
+            f"beside the index and the manifests: at least {_ceiling_for(page) / GIB:.3f} GiB are needed",
+        )
+    return SegmentStore(claim(cache.l2.segment_path), ceiling, clock=clock)
+
+
+def _open_memory(config: Config, clock: Callable[[], float]) -> PageStore:
+    cache = config.cache
+    ceiling = _memory_bytes(config) - _memory_shelf_bytes(config)
+    if ceiling < cache.slab_size_bytes + OVERHEAD_BYTES:
+        raise CacheRefused(
+            "cache.l1_memory_gib",
+            f"half of it is for the mem backend, and {ceiling / MIB:g} MiB have no room for one page of "
+            f"{cache.slab_size_mib:g} MiB (cache.slab_size_mib)",
+        )
+    return MemoryPageStore(ceiling, clock=clock)
+
+
+def _memory_bytes(config: Config) -> int:
+    return config.cache.l1_memory_bytes // 2
+
+
+def _memory_shelf_bytes(config: Config) -> int:
+    return _memory_bytes(config) // MEMORY_SHELF_PART
+
+
+def _ceiling_for(page_bytes: int) -> int:
+    """The smallest ceiling, to the mebibyte, that has room for a page."""
+    ceiling = MIB
+    while shares_of(ceiling).page_length_max < page_bytes:
+        ceiling += MIB
+    return ceiling

@@ -20,9 +20,11 @@ class PageLease(Protocol):
     length: int
     crc32c: int
 
-    verified: bool
-    """Whether this process has already read the whole page back and found its CRC right.
-    Until then a reader reads all of it and calls ``mark_verified`` or ``condemn``."""
+    @property
+    def verified(self) -> bool:
+        """Whether this process has already read the whole page back and found its CRC right.
+        Until then a reader reads all of it and calls ``mark_verified`` or ``condemn``."""
+        ...
 
     def readinto(self, view: memoryview, offset: int) -> bool:
         """Fill ``view`` with the page's bytes from ``offset``; False on a fault (the page is

@@ -1,0 +1,269 @@
+"""The cache directory: whose it is, what may be in it, and who has it open.
+
+::
+
+    seekfs.layout      magic, layout version and identity; made before, and removed after, what is below
+    seekfs.lock        locked (flock) by the one process that uses the directory
+    seekfs.boot        the boot under which the index was made
+    index/             LMDB
+    segments/          0000000000000001.seg, ...
+    shelf/             manifests and known HEADs
+
+Nothing but these names is ever deleted, and a directory that holds any other name is refused:
+somebody's data may be there, or an operator's mistake.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import shlex
+import shutil
+import threading
+from pathlib import Path
+
+from seekfs_io.pages.segment_format import LAYOUT_VERSION, STORE_ID_LENGTH, decode_layout, encode_layout
+
+log = logging.getLogger(__name__)
+
+LAYOUT_NAME = "seekfs.layout"
+LOCK_NAME = "seekfs.lock"
+BOOT_NAME = "seekfs.boot"
+INDEX_NAME = "index"
+SEGMENTS_NAME = "segments"
+SHELF_NAME = "shelf"
+
+_CONTENT_NAMES = frozenset({INDEX_NAME, SEGMENTS_NAME, SHELF_NAME, BOOT_NAME, BOOT_NAME + ".tmp"})
+_UNFINISHED_NAMES = frozenset({LOCK_NAME, LAYOUT_NAME + ".tmp"})
+_TOLERATED_NAMES = frozenset({"lost+found"})
+"""The root of a file system of its own has this, and it is nobody's data."""
+
+SEGMENT_NAME = re.compile(r"([0-9a-f]{16})\.seg")
+_INDEX_FILES = re.compile(r"data\.mdb|lock\.mdb")
+_SHELF_FILES = re.compile(r"[a-z0-9][a-z0-9._-]*@[0-9]+\.manifest(\.tmp)?|heads(\.tmp)?")
+
+
+class CacheRefused(Exception):
+    """A cache directory or ceiling that cannot be used; one sentence for whoever configured it.
+
+    ``key`` is the configuration key to change.
+    """
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(f"{key}: {detail}")
+        self.key = key
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[CacheRefused], tuple[str, str]]:
+        return type(self), (self.key, self.detail)
+
+
+PATH_KEY = "cache.l2.segment_path"
+
+
+class CacheDirectory:
+    """A directory that this process has claimed. Counted: the last ``release`` lets go of the lock."""
+
+    def __init__(self, path: Path, store_id: bytes, lock_fd: int) -> None:
+        self.path = path
+        self.store_id = store_id
+        self._lock_fd = lock_fd
+        self._pid = os.getpid()
+        self._claims = 1
+        self._uses: set[str] = set()
+
+    @property
+    def index_path(self) -> Path:
+        return self.path / INDEX_NAME
+
+    @property
+    def segments_path(self) -> Path:
+        return self.path / SEGMENTS_NAME
+
+    @property
+    def shelf_path(self) -> Path:
+        return self.path / SHELF_NAME
+
+    @property
+    def boot_path(self) -> Path:
+        return self.path / BOOT_NAME
+
+    def use(self, what: str) -> None:
+        """Be the only one in this process that uses a part of the directory, until ``release(what)``."""
+        with _claims_lock:
+            if what in self._uses:
+                raise CacheRefused(PATH_KEY, f"{str(self.path)!r} is in use already, by this very process")
+            self._uses.add(what)
+
+    def release(self, what: str | None = None) -> None:
+        """Take one claim back, and the use that went with it."""
+        with _claims_lock:
+            if what is not None:
+                self._uses.discard(what)
+            self._claims -= 1
+            if self._claims or self._pid != os.getpid():
+                return
+            _claims.pop(os.path.realpath(self.path), None)
+            os.close(self._lock_fd)
+
+
+_claims_lock = threading.Lock()
+_claims: dict[str, CacheDirectory] = {}
+
+
+def claim(path: str | os.PathLike[str]) -> CacheDirectory:
+    """Take a directory for this process, and make it if it is not there; ``CacheRefused`` if not.
+
+    The same directory may be claimed again within the process (the pages and the shelf of
+    manifests share one).
+    """
+    real = os.path.realpath(path)
+    with _claims_lock:
+        claimed = _claims.get(real)
+        if claimed is not None and claimed._pid == os.getpid():
+            claimed._claims += 1
+            return claimed
+        directory = _claim(Path(path))
+        _claims[real] = directory
+        return directory
+
+
+def _claim(path: Path) -> CacheDirectory:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        names = set(os.listdir(path))
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    # Looked at before anything is made here, the lock included.
+    if LAYOUT_NAME not in names and names - _UNFINISHED_NAMES - _TOLERATED_NAMES:
+        raise _foreign(path, min(names - _UNFINISHED_NAMES - _TOLERATED_NAMES))
+    try:
+        lock_fd = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CacheRefused(
+                PATH_KEY,
+                f"{str(path)!r} is in use by another process{_owner(lock_fd)}: one daemon has one directory; "
+                "stop the other one or name another path",
+            ) from None
+        store_id = _read_layout(path)
+        os.pwrite(lock_fd, b"%-20d\n" % os.getpid(), 0)
+    except OSError as error:
+        os.close(lock_fd)
+        raise _unwritable(path, error) from None
+    except BaseException:
+        os.close(lock_fd)
+        raise
+    return CacheDirectory(path, store_id, lock_fd)
+
+
+def _owner(lock_fd: int) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        return f" (pid {int(os.pread(lock_fd, 32, 0))})"
+    return ""
+
+
+def _read_layout(path: Path) -> bytes:
+    """The identity of the directory, which is whole, of this layout and ours when this returns."""
+    layout_path = path / LAYOUT_NAME
+    try:
+        stored = layout_path.read_bytes()
+    except FileNotFoundError:
+        return _make(path)
+    layout = decode_layout(stored)
+    if layout is None:
+        raise CacheRefused(
+            PATH_KEY,
+            f"{str(layout_path)!r} is not a layout file that seekfs wrote; if nothing in {str(path)!r} is "
+            "needed any more, empty the directory, else name another path",
+        )
+    if layout.version > LAYOUT_VERSION:
+        raise CacheRefused(
+            PATH_KEY,
+            f"{str(path)!r} has layout {layout.version}, of a newer seekfs; this one knows layout "
+            f"{LAYOUT_VERSION}: run the newer one, name another path, or empty the directory",
+        )
+    _refuse_foreign_names(path)
+    if layout.version < LAYOUT_VERSION or layout.store_id is None:
+        log.warning("cache directory %s has layout %d; starting empty", path, layout.version)
+        _empty(path)
+        return _make(path)
+    _make_inner(path)
+    return layout.store_id
+
+
+def _make(path: Path) -> bytes:
+    # The layout first: what is found beside one is ours, even after a kill in between.
+    store_id = os.urandom(STORE_ID_LENGTH)
+    write_file(path / LAYOUT_NAME, encode_layout(store_id))
+    _make_inner(path)
+    return store_id
+
+
+def _make_inner(path: Path) -> None:
+    for name in (SEGMENTS_NAME, SHELF_NAME):
+        (path / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def _empty(path: Path) -> None:
+    """Remove what seekfs wrote, except for the layout file: a kill in between repeats this."""
+    for name in sorted(_CONTENT_NAMES):
+        inner = path / name
+        if inner.is_dir() and not inner.is_symlink():
+            shutil.rmtree(inner)
+        else:
+            inner.unlink(missing_ok=True)
+
+
+def _refuse_foreign_names(path: Path) -> None:
+    known = _CONTENT_NAMES | _UNFINISHED_NAMES | _TOLERATED_NAMES | {LAYOUT_NAME}
+    for name in sorted(os.listdir(path)):
+        if name not in known:
+            raise _foreign(path, name)
+    inner = ((SEGMENTS_NAME, SEGMENT_NAME), (INDEX_NAME, _INDEX_FILES), (SHELF_NAME, _SHELF_FILES))
+    for directory, pattern in inner:
+        with contextlib.suppress(FileNotFoundError):
+            for name in sorted(os.listdir(path / directory)):
+                if not pattern.fullmatch(name):
+                    raise _foreign(path, f"{directory}/{name}")
+
+
+def _foreign(path: Path, name: str) -> CacheRefused:
+    return CacheRefused(
+        PATH_KEY,
+        f"{str(path)!r} holds {name!r}, which is not seekfs's: name an empty or new directory, or move that "
+        "away",
+    )
+
+
+def _unwritable(path: Path, error: OSError) -> CacheRefused:
+    quoted = shlex.quote(str(path))
+    return CacheRefused(
+        PATH_KEY,
+        f"the directory {str(path)!r} cannot be used ({error.strerror or error}): name another path, or "
+        f'create it for this user with: sudo install -d -m 700 -o "$(id -un)" {quoted}',
+    )
+
+
+def write_file(path: Path, stored: bytes) -> None:
+    """Replace a small file as a whole: a reader, or a kill, sees the old bytes or the new ones."""
+    temporary = path.with_name(path.name + ".tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        view = memoryview(stored)
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    os.close(fd)
+    os.replace(temporary, path)

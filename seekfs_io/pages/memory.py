@@ -1,0 +1,163 @@
+"""The in-memory L2, for development and for machines without a disk: same promises, no restart.
+
+``seekfs_core.retention.RamRetention`` decides. A page that is leased is pinned, so that what is
+held and what is lent together stay under the ceiling.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+from collections.abc import Callable
+
+from seekfs_core.pages import PageKey
+from seekfs_core.retention import (
+    Admit,
+    Evict,
+    PageDropped,
+    PageOffered,
+    PagePinned,
+    PageUnpinned,
+    RamEvent,
+    RamRetention,
+    Refuse,
+)
+from seekfs_io.pages.base import TierStatistics
+
+OVERHEAD_BYTES = 1024
+"""What keeping a page costs beside its bytes."""
+
+
+class _Page:
+    __slots__ = ("crc32c", "length", "memory")
+
+    def __init__(self, page: memoryview, crc32c: int) -> None:
+        self.length = len(page)
+        self.crc32c = crc32c
+        # Not from the allocator, which keeps freed blocks: a ceiling on memory has to be one.
+        self.memory = mmap.mmap(-1, self.length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.memory[:] = page
+
+
+class MemoryLease:
+    """A page in memory; see ``PageLease``. It was verified before it came, and RAM is trusted."""
+
+    __slots__ = ("_key", "_page", "_store", "crc32c", "length", "verified")
+
+    def __init__(self, store: MemoryPageStore, key: PageKey, page: _Page) -> None:
+        self.length = page.length
+        self.crc32c = page.crc32c
+        self.verified = True
+        self._store = store
+        self._key = key
+        self._page = page
+
+    def readinto(self, view: memoryview, offset: int) -> bool:
+        stop = offset + len(view)
+        if offset < 0 or stop > self.length:
+            raise ValueError(f"bytes {offset} to {stop} of a page of {self.length}")
+        with memoryview(self._page.memory) as memory, memory[offset:stop] as part:
+            view[:] = part
+        return True
+
+    def mark_verified(self) -> None:
+        """It is."""
+
+    def condemn(self) -> None:
+        self._store._condemn(self._key, self._page)
+
+    def release(self) -> None:
+        self._store._release(self._key)
+
+
+class MemoryPageStore:
+    """Pages in anonymous memory under ``ceiling_bytes``. Thread-safe; one short lock."""
+
+    name = "mem"
+
+    def __init__(self, ceiling_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._retention = RamRetention(ceiling_bytes)
+        self._pages: dict[PageKey, _Page] = {}
+        self._held_bytes = 0
+        self._now = clock()
+        self._closed = False
+        self._written = self._refused = self._evicted = self._crc_failures = 0
+
+    def __contains__(self, key: PageKey) -> bool:
+        return key in self._pages
+
+    def lease(self, key: PageKey, length: int, crc32c: int) -> MemoryLease | None:
+        """Hold a page for reading; None on a miss. ``length`` and ``crc32c`` are the manifest's."""
+        with self._lock:
+            page = self._pages.get(key)
+            if page is None or (page.length, page.crc32c) != (length, crc32c):
+                return None
+            self._feed(PagePinned(key))
+            return MemoryLease(self, key, page)
+
+    def store(self, key: PageKey, page: memoryview, crc32c: int) -> bool:
+        """Keep a copy of a verified page; False when there is no room for it."""
+        with self._lock:
+            if self._closed:
+                return False
+            if key in self._pages:
+                return True
+            if not self._feed(PageOffered(key, len(page) + OVERHEAD_BYTES)):
+                self._refused += 1
+                return False
+            self._pages[key] = _Page(page, crc32c)
+            self._held_bytes += len(page)
+            self._written += 1
+            return True
+
+    def statistics(self) -> TierStatistics:
+        with self._lock:
+            return TierStatistics(
+                name=self.name,
+                bytes_held=self._held_bytes,
+                bytes_ceiling=self._retention.ceiling_bytes,
+                pages_held=len(self._pages),
+                pages_written=self._written,
+                pages_refused=self._refused,
+                pages_evicted=self._evicted,
+                crc_failures=self._crc_failures,
+            )
+
+    def close(self) -> None:
+        """Forget everything; what is leased can still be read."""
+        with self._lock:
+            self._closed = True
+            for key in list(self._pages):
+                self._drop(key)
+
+    def _condemn(self, key: PageKey, page: _Page) -> None:
+        with self._lock:
+            self._crc_failures += 1
+            if self._pages.get(key) is page:
+                self._drop(key)
+
+    def _release(self, key: PageKey) -> None:
+        with self._lock:
+            self._feed(PageUnpinned(key))
+
+    def _drop(self, key: PageKey) -> None:
+        self._feed(PageDropped(key))
+        self._held_bytes -= self._pages.pop(key).length
+
+    def _feed(self, event: RamEvent) -> bool:
+        """Feed the policy; whether it admitted what was offered."""
+        self._now = max(self._now, self._clock())
+        admitted = False
+        for action in self._retention.feed(event, self._now):
+            match action:
+                case Evict(key):
+                    self._held_bytes -= self._pages.pop(key).length
+                    self._evicted += 1
+                case Admit():
+                    admitted = True
+                case Refuse():
+                    pass
+        return admitted

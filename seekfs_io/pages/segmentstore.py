@@ -1,0 +1,611 @@
+"""The disk L2: carries out what ``seekfs_core.segments.SegmentLog`` decides.
+
+How a page comes and goes::
+
+    store ─► PageOffered ─► WritePage ─pwrite─► Publish ─LMDB─► Reveal ─► lease finds it
+                                                                  RetireSegment ─► lease does not
+                                                                  DropEntries, UnlinkSegment
+
+Rules of this file:
+
+* A hit takes no lock but that of its segment's counter: the table of pages is a dict that is only
+  changed under ``_lock``, and what the policy must know of hits is noted and fed by ``store``.
+* ``_lock`` guards the machines and the table, for microseconds, never across I/O.
+* ``store``, ``lease`` and ``readinto`` never raise for the disk's sake. A fault is counted, the
+  page is forgotten, and ``TierHealth`` says whether the tier is used at all.
+* Bytes first, index second, table third. So a kill at any moment leaves an index that names
+  whole records only; what it does not name is given up at start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import resource
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from crc32c import crc32c
+
+from seekfs_core.pages import PageKey
+from seekfs_core.retention import PagesHit
+from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, shares_of
+from seekfs_core.segment_messages import (
+    CopyPage,
+    DropEntries,
+    LogAction,
+    LogEvent,
+    OpenFailed,
+    OpenSegment,
+    PageDropped,
+    PageOffered,
+    PagePublished,
+    PageWritten,
+    Publish,
+    Refuse,
+    Restored,
+    RestoredPage,
+    RestoredSegment,
+    RetireSegment,
+    Reveal,
+    SegmentDrained,
+    SegmentHeld,
+    SegmentUnlinked,
+    UnlinkFailed,
+    UnlinkSegment,
+    WriteFailed,
+    WritePage,
+)
+from seekfs_core.segments import SegmentLog
+from seekfs_core.tier import (
+    Abandoned,
+    Asked,
+    Failed,
+    Go,
+    TierEvent,
+    TierHealth,
+    TierState,
+    TurnedOff,
+    TurnedOn,
+    Worked,
+)
+from seekfs_io.pages.base import TierStatistics
+from seekfs_io.pages.directory import CacheDirectory, claim
+from seekfs_io.pages.recovery import recover
+from seekfs_io.pages.segment_file import Descriptors, SegmentFile, read_fully, write_fully
+from seekfs_io.pages.segment_format import (
+    IndexEntry,
+    RecordHeader,
+    decode_header,
+    encode_header,
+    padding_of,
+)
+
+log = logging.getLogger(__name__)
+
+READ_FAULTS_MAX = 4
+"""Failed reads in a row before the disk is no longer asked: one bad block is not a bad disk."""
+
+HITS_NOTED_MAX = 65_536
+HITS_FED_AT_ONCE = 256
+
+DESCRIPTORS_MAX = 512
+
+COPY_WINDOW_BYTES = 1 << 20
+
+
+class _Page:
+    """Where a page is. Shared by the table, and by every lease on it."""
+
+    __slots__ = ("crc32c", "file", "identified", "length", "offset", "verified")
+
+    def __init__(self, file: SegmentFile, offset: int, length: int, crc32c: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.length = length
+        self.crc32c = crc32c
+        self.identified = False
+        """Whether this process has read the record's header and found it to be this page's."""
+        self.verified = False
+
+
+class SegmentLease:
+    """A page that can be read; see ``PageLease``."""
+
+    __slots__ = ("_is_probe", "_key", "_page", "_store", "crc32c", "length")
+
+    def __init__(self, store: SegmentStore, key: PageKey, page: _Page, *, is_probe: bool) -> None:
+        self.length = page.length
+        self.crc32c = page.crc32c
+        self._store = store
+        self._key = key
+        self._page = page
+        self._is_probe = is_probe
+
+    @property
+    def verified(self) -> bool:
+        return self._page.verified
+
+    def readinto(self, view: memoryview, offset: int) -> bool:
+        """Fill ``view`` from byte ``offset`` of the page; False on a fault."""
+        self._is_probe = False
+        return self._store._read(self._key, self._page, view, offset)
+
+    def mark_verified(self) -> None:
+        self._page.verified = True
+
+    def condemn(self) -> None:
+        self._store._condemn(self._key, self._page)
+
+    def release(self) -> None:
+        self._store._release(self._page, is_unused_probe=self._is_probe)
+
+
+class SegmentStore:
+    """Pages in segment files under a directory, indexed by LMDB; see the module's text."""
+
+    name = "segmentstore"
+
+    def __init__(
+        self, directory: CacheDirectory, ceiling_bytes: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take over a claimed directory with whatever it holds; ``CacheRefused`` if that cannot be.
+
+        ``clock`` counts monotonic seconds. The claim is this store's, also when this raises.
+        """
+        self._directory = directory
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._log = SegmentLog(shares_of(ceiling_bytes))
+        self._reading = TierHealth(READ_FAULTS_MAX)
+        self._writing = TierHealth()
+        self._pages: dict[PageKey, _Page] = {}
+        self._files: dict[int, SegmentFile] = {}
+        self._placed: dict[PageKey, _Page] = {}
+        self._descriptors = Descriptors(_descriptors_max())
+        self._hits: deque[PageKey] = deque(maxlen=HITS_NOTED_MAX)
+        self._backlog: deque[LogAction] = deque()
+        self._stores_active = 0
+        self._stores_ended = threading.Condition(self._lock)
+        self._closed = False
+        self._now = clock()
+        self._written = self._refused = self._evicted = 0
+        self._crc_failures = self._faults = 0
+        try:
+            directory.use("pages")
+        except BaseException:
+            directory.release()
+            raise
+        try:
+            self._restore()
+        except BaseException:
+            directory.release("pages")
+            raise
+
+    # Readers
+
+    def __contains__(self, key: PageKey) -> bool:
+        return key in self._pages and (self._reading.steady or self._may_be_read())
+
+    def lease(self, key: PageKey, length: int, crc32c: int) -> SegmentLease | None:
+        """Hold a page for reading; None on a miss. ``length`` and ``crc32c`` are the manifest's."""
+        while True:
+            page = self._pages.get(key)
+            if page is None:
+                return None
+            if page.length != length or page.crc32c != crc32c:
+                self._forget(key, page, "the index disagrees with the manifest")
+                return None
+            if page.file.enter():
+                break
+            # Retired or carried over since; where it was carried to, it can be read.
+            if self._pages.get(key) is page:
+                return None
+        is_probe = False
+        if not self._reading.steady:
+            is_let_through, is_probe = self._ask_to_read()
+            if not is_let_through:
+                self._release(page, is_unused_probe=False)
+                return None
+        self._hits.append(key)
+        return SegmentLease(self, key, page, is_probe=is_probe)
+
+    def _may_be_read(self) -> bool:
+        with self._lock:
+            due = self._reading.next_deadline()
+            return self._reading.state is TierState.ON or (due is not None and due <= self._monotonic())
+
+    def _ask_to_read(self) -> tuple[bool, bool]:
+        with self._lock:
+            go = self._feed_health(self._reading, Asked())
+            return go, go and self._reading.state is TierState.PROBING
+
+    def _read(self, key: PageKey, page: _Page, view: memoryview, offset: int) -> bool:
+        try:
+            is_good = self._read_record(key, page, view, offset)
+        except OSError as error:
+            self._forget(key, page, f"it cannot be read: {_reason(error)}")
+            if error.errno != errno.ENOENT:  # A file that somebody deleted says nothing of the disk.
+                with self._lock:
+                    self._feed_health(self._reading, Failed(f"reading: {_reason(error)}"))
+            return False
+        if not is_good:
+            self._forget(key, page, "its record is damaged")
+        if not self._reading.steady:
+            with self._lock:
+                self._feed_health(self._reading, Worked())
+        return is_good
+
+    def _read_record(self, key: PageKey, page: _Page, view: memoryview, offset: int) -> bool:
+        if offset < 0 or offset + len(view) > page.length:
+            raise ValueError(f"bytes {offset} to {offset + len(view)} of a page of {page.length}")
+        fd = page.file.descriptor(self._descriptors)
+        start = page.offset + RECORD_HEADER_LENGTH + offset
+        if page.identified:
+            return read_fully(fd, [view], start)
+        header = bytearray(RECORD_HEADER_LENGTH)
+        if offset == 0:
+            if not read_fully(fd, [memoryview(header), view], page.offset):
+                return False
+        elif not read_fully(fd, [memoryview(header)], page.offset):
+            return False
+        if decode_header(header) != self._header_of(key, page):
+            return False
+        page.identified = True
+        return offset == 0 or read_fully(fd, [view], start)
+
+    def _header_of(self, key: PageKey, page: _Page) -> RecordHeader:
+        return RecordHeader(
+            store_id=self._directory.store_id,
+            segment=page.file.number,
+            offset=page.offset,
+            key=key,
+            length=page.length,
+            crc32c=page.crc32c,
+        )
+
+    def _condemn(self, key: PageKey, page: _Page) -> None:
+        with self._lock:
+            self._crc_failures += 1
+        self._forget(key, page, "its CRC is wrong", is_fault=False)
+
+    def _forget(self, key: PageKey, page: _Page, why: str, *, is_fault: bool = True) -> None:
+        """Let nobody find a page any more. Its entry in the index goes with the next ``store``."""
+        log.warning(
+            "page %s in segment %d at %d is dropped: %s", key.hex()[-16:], page.file.number, page.offset, why
+        )
+        with self._lock:
+            self._faults += is_fault
+            if self._pages.get(key) is page:
+                del self._pages[key]
+                self._backlog.extend(self._feed(PageDropped(key)))
+
+    def _release(self, page: _Page, *, is_unused_probe: bool) -> None:
+        if page.file.leave():
+            with self._lock:
+                self._backlog.extend(self._feed(SegmentDrained(page.file.number)))
+        if is_unused_probe:
+            with self._lock:
+                self._feed_health(self._reading, Abandoned())
+
+    # Writers
+
+    def store(self, key: PageKey, page: memoryview, crc32c: int) -> bool:
+        """Keep a verified page; False when it was not admitted or could not be written."""
+        held = self._pages.get(key)
+        if held is not None and (held.length, held.crc32c) == (len(page), crc32c):
+            return True
+        with self._lock:
+            if self._closed:
+                return False
+            self._stores_active += 1
+        try:
+            if held is not None:
+                self._forget(key, held, "the index disagrees with the manifest")
+            return self._store(key, page, crc32c)
+        finally:
+            with self._lock:
+                self._stores_active -= 1
+                self._stores_ended.notify_all()
+
+    def _store(self, key: PageKey, page: memoryview, crc32c: int) -> bool:
+        self._catch_up()
+        with self._lock:
+            if not self._feed_health(self._writing, Asked()):
+                self._refused += 1
+                return False
+            leased = frozenset(number for number, file in self._files.items() if file.leases)
+            actions = self._feed(PageOffered(key, len(page), leased))
+        self._carry_out(actions, page, crc32c)
+        with self._lock:
+            self._feed_health(self._writing, Abandoned())  # Only if the probe was not put to use.
+            kept = key in self._pages
+            self._written += kept
+            self._refused += not kept
+        return kept
+
+    def _catch_up(self) -> None:
+        """Tell the policy of the hits, and do what readers have left to be done."""
+        while self._hits:
+            keys: list[PageKey] = []
+            with contextlib.suppress(IndexError):
+                while len(keys) < HITS_FED_AT_ONCE:
+                    keys.append(self._hits.popleft())
+            with self._lock:
+                self._feed(PagesHit(tuple(keys)))
+        actions: list[LogAction] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                actions.append(self._backlog.popleft())
+        self._carry_out(actions)
+
+    def _carry_out(
+        self, actions: Iterable[LogAction], page: memoryview | None = None, crc32c: int | None = None
+    ) -> None:
+        """Do what the machine says, and what it says to that. ``page`` is the page on offer."""
+        todo = deque(actions)
+        while todo:
+            event: LogEvent | None = None
+            match todo.popleft():
+                case OpenSegment() as action:
+                    self._make_segment(action)
+                case WritePage() as action:
+                    assert page is not None
+                    assert crc32c is not None
+                    event = self._write_page(action, page, crc32c)
+                case CopyPage() as action:
+                    event = self._copy_page(action)
+                case Publish() as action:
+                    event = self._publish(action)
+                case DropEntries(entries):
+                    self._drop_entries(entries)
+                case UnlinkSegment(segment):
+                    event = self._unlink(segment)
+                case Refuse() | Reveal() | RetireSegment():
+                    pass  # The last two were done under the lock, in _feed.
+            if event is not None:
+                with self._lock:
+                    more = self._feed(event)
+                todo.extendleft(reversed(more))
+
+    def _make_segment(self, action: OpenSegment) -> None:
+        path = self._directory.segments_path / f"{action.segment:016x}.seg"
+        file = SegmentFile(path, action.segment, action.capacity, made=False)
+        with self._lock:
+            self._files[action.segment] = file
+        try:
+            file.make()
+            self._descriptors.opened(file)
+        except OSError as error:
+            with self._lock:
+                self._faults += 1
+                self._feed_health(self._writing, Failed(f"making a segment: {_reason(error)}"))
+                self._feed(OpenFailed(action.segment))
+        finally:
+            file.settle()
+
+    def _write_page(self, action: WritePage, data: memoryview, crc32c: int) -> LogEvent:
+        file = self._file(action.segment)
+        page = _Page(file, action.offset, len(data), crc32c)
+        # What this process wrote it does not take for read: the first read back is checked.
+        return self._place(action.key, page, lambda fd: self._write_record(fd, action.key, page, data))
+
+    def _copy_page(self, action: CopyPage) -> LogEvent:
+        with self._lock:
+            old = self._pages.get(action.key)
+        if old is None or old.file.number != action.source or not old.file.enter():
+            return WriteFailed(action.key, action.segment)  # Dropped since.
+        try:
+            page = _Page(self._file(action.segment), action.offset, old.length, old.crc32c)
+            return self._place(action.key, page, lambda fd: self._copy_record(fd, action.key, old, page))
+        finally:
+            self._release(old, is_unused_probe=False)
+
+    def _place(self, key: PageKey, page: _Page, write: Callable[[int], bool]) -> LogEvent:
+        """Write a record with ``write``, into a segment that another thread may still be making."""
+        number = page.file.number
+        if not page.file.wait_until_made() or not page.file.enter():
+            return WriteFailed(key, number)
+        try:
+            if not write(page.file.descriptor(self._descriptors)):
+                return WriteFailed(key, number)
+        except OSError as error:
+            with self._lock:
+                self._faults += 1
+                self._feed_health(self._writing, Failed(f"writing: {_reason(error)}"))
+            return WriteFailed(key, number)
+        finally:
+            self._release(page, is_unused_probe=False)
+        with self._lock:
+            self._placed[key] = page
+        return PageWritten(key, number)
+
+    def _write_record(self, fd: int, key: PageKey, page: _Page, data: memoryview) -> bool:
+        header = encode_header(self._header_of(key, page))
+        write_fully(fd, [memoryview(header), data, memoryview(padding_of(page.length))], page.offset)
+        return True
+
+    def _copy_record(self, fd: int, key: PageKey, old: _Page, page: _Page) -> bool:
+        """The header says what the bytes should be, so that rot on the way is found at the next read."""
+        write_fully(fd, [memoryview(encode_header(self._header_of(key, page)))], page.offset)
+        crc = 0
+        window = memoryview(bytearray(min(COPY_WINDOW_BYTES, page.length)))
+        for start in range(0, page.length, len(window)):
+            view = window[: page.length - start]
+            if not self._read(key, old, view, start):
+                return False
+            crc = crc32c(view, crc)
+            write_fully(fd, [view], page.offset + RECORD_HEADER_LENGTH + start)
+        if crc != page.crc32c:
+            self._condemn(key, old)
+        return crc == page.crc32c
+
+    def _publish(self, action: Publish) -> LogEvent | None:
+        page = self._placed[action.key]
+        try:
+            self._index.put(action.key, IndexEntry(action.segment, action.offset, action.nbytes, page.crc32c))
+        except OSError as error:
+            with self._lock:
+                del self._placed[action.key]
+                self._faults += 1
+                self._feed_health(self._writing, Failed(f"writing the index: {_reason(error)}"))
+            return WriteFailed(action.key, action.segment)
+        if not self._writing.steady:
+            with self._lock:
+                self._feed_health(self._writing, Worked())
+        return PagePublished(action.key, action.segment)
+
+    def _drop_entries(self, entries: Iterable[tuple[PageKey, int, int]]) -> None:
+        try:
+            self._index.drop(entries)
+        except OSError as error:
+            # Harmless: an entry without its record is found out at the next start or read.
+            with self._lock:
+                self._faults += 1
+                self._feed_health(self._writing, Failed(f"writing the index: {_reason(error)}"))
+
+    def _unlink(self, number: int) -> LogEvent:
+        file = self._file(number)
+        file.close()
+        self._descriptors.closed(file)
+        try:
+            file.path.unlink(missing_ok=True)
+        except OSError as error:
+            with self._lock:
+                self._faults += 1
+                self._feed_health(self._writing, Failed(f"deleting a segment: {_reason(error)}"))
+            return UnlinkFailed(number)
+        with self._lock:
+            del self._files[number]
+        return SegmentUnlinked(number)
+
+    def _file(self, number: int) -> SegmentFile:
+        with self._lock:
+            return self._files[number]
+
+    # Under the lock
+
+    def _monotonic(self) -> float:
+        self._now = max(self._now, self._clock())
+        return self._now
+
+    def _feed(self, event: LogEvent) -> list[LogAction]:
+        """Feed the log; reveal and retire at once, and return what needs the disk."""
+        rest: list[LogAction] = []
+        todo = deque(self._log.feed(event, self._monotonic()))
+        while todo:
+            match todo.popleft():
+                case Reveal(key):
+                    self._pages[key] = self._placed[key]
+                case RetireSegment(number, pages):
+                    for page in pages:
+                        self._pages.pop(page.key, None)
+                    self._evicted += len(pages)
+                    is_idle = self._files[number].retire()
+                    follow = SegmentDrained(number) if is_idle else SegmentHeld(number)
+                    todo.extend(self._log.feed(follow, self._monotonic()))
+                case action:
+                    rest.append(action)
+        if isinstance(event, PagePublished):
+            del self._placed[event.key]
+        return rest
+
+    def _feed_health(self, health: TierHealth, event: TierEvent) -> bool:
+        """Feed a tier's health; whether it said Go."""
+        go = False
+        for action in health.feed(event, self._monotonic()):
+            match action:
+                case Go():
+                    go = True
+                case TurnedOff(reason, probe_in_seconds):
+                    log.warning("the disk cache is off (%s); next try in %g s", reason, probe_in_seconds)
+                case TurnedOn():
+                    log.info("the disk cache is back")
+        return go
+
+    # Start and end
+
+    def _restore(self) -> None:
+        directory = self._directory
+        found = recover(directory, self._log.shares)
+        self._index = found.index
+        self._faults += found.entries_lost
+        restored = []
+        for number, (capacity, pages) in found.segments.items():
+            path = directory.segments_path / f"{number:016x}.seg"
+            file = self._files[number] = SegmentFile(path, number, capacity, made=True)
+            for key, entry in pages:
+                self._pages[key] = _Page(file, entry.offset, entry.length, entry.crc32c)
+            homes = tuple(RestoredPage(key, entry.offset, entry.length) for key, entry in pages)
+            restored.append(RestoredSegment(number, capacity, homes))
+        with self._lock:
+            actions = self._feed(Restored(tuple(restored)))
+        self._carry_out(actions)
+        self._evicted = 0
+        try:
+            found.settle(
+                (key, IndexEntry(page.file.number, page.offset, page.length, page.crc32c))
+                for key, page in self._pages.items()
+            )
+        except BaseException:
+            self._index.close()
+            raise
+
+    def statistics(self) -> TierStatistics:
+        with self._lock:
+            off = [health.off_because for health in (self._reading, self._writing) if health.off_because]
+            return TierStatistics(
+                name=self.name,
+                bytes_held=self._log.held_bytes,
+                bytes_ceiling=self._log.shares.ceiling_bytes,
+                pages_held=len(self._pages),
+                pages_written=self._written,
+                pages_refused=self._refused,
+                pages_evicted=self._evicted,
+                crc_failures=self._crc_failures,
+                faults=self._faults,
+                off_because="; ".join(off) or None,
+            )
+
+    def close(self) -> None:
+        """Finish the writes that are under way and let go of the directory. Leases that are out can
+        still be read."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            while self._stores_active:
+                self._stores_ended.wait()
+            self._pages.clear()
+        self._catch_up()
+        for file in list(self._files.values()):
+            file.close()
+        try:
+            self._index.close()
+        except OSError as error:
+            log.warning("the index could not be flushed: %s", error)
+        self._directory.release("pages")
+
+
+def open_segment_store(
+    path: str | Path, ceiling_bytes: int, *, clock: Callable[[], float] = time.monotonic
+) -> SegmentStore:
+    """Claim a directory and open the store in it; ``CacheRefused`` in a sentence."""
+    return SegmentStore(claim(path), ceiling_bytes, clock=clock)
+
+
+def _descriptors_max() -> int:
+    """A quarter of what the process may open: connections need the rest."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS_MAX if soft < 0 else max(8, min(DESCRIPTORS_MAX, soft // 4))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return str(error)

@@ -1,0 +1,282 @@
+"""Manifests and the last known HEAD of each namespace, kept so that seen versions can be served
+while the store is away, also after a restart.
+
+A shelf is a directory of small files, each one written whole (a new file, then a rename) and
+checking itself when it is read::
+
+    {namespace}@{version}.manifest    a manifest's bytes as they are stored in the bucket
+    heads                             {"namespace": version} of the namespaces used last, as JSON
+
+Each file is an envelope, little-endian: magic ``seekfsmf`` (8), layout version (2), length of
+the name (2), CRC-32C of the body (4), manifest version (8), length of the body (8), the name,
+CRC-32C of all that (4), and the body. A damaged file is a miss, and is removed.
+
+The manifests used least recently go first when the ceiling is met. Nothing here ever raises for
+the disk's sake. Keeping is serialised, across the disk write: two writers that each make room
+for themselves would together pass the ceiling. Loading waits for nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from crc32c import crc32c
+
+from seekfs_core.retention import make_room
+from seekfs_io.pages.directory import CacheDirectory, write_file
+
+log = logging.getLogger(__name__)
+
+ENVELOPE_VERSION = 1
+
+_MAGIC = b"seekfsmf"
+_ENVELOPE = struct.Struct("<8sHHIQQ")
+_CRC = struct.Struct("<I")
+
+_FILE_NAME = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})@([0-9]{1,19})\.manifest")
+_HEADS_NAME = "heads"
+
+BLOCK_BYTES = 4096
+FILE_OVERHEAD_BYTES = 512
+"""Charged for each file on top of its blocks: its entry in the directory."""
+
+HEADS_BYTES_MAX = 256 << 10
+
+HEADS_IN_MEMORY_MAX = 4096
+
+
+def encode_envelope(name: str, version: int, body: bytes) -> bytes:
+    """A shelf file: ``body`` under the name and version that it is kept for."""
+    named = name.encode("ascii")
+    front = _ENVELOPE.pack(_MAGIC, ENVELOPE_VERSION, len(named), crc32c(body), version, len(body)) + named
+    return front + _CRC.pack(crc32c(front)) + body
+
+
+def decode_envelope(stored: bytes, name: str, version: int) -> bytes | None:
+    """The body, or None unless ``stored`` is whole and of this name and version."""
+    if len(stored) < _ENVELOPE.size:
+        return None
+    magic, layout, name_length, body_crc, found_version, body_length = _ENVELOPE.unpack_from(stored)
+    front_length = _ENVELOPE.size + name_length
+    body_start = front_length + _CRC.size
+    if (magic, layout, found_version) != (_MAGIC, ENVELOPE_VERSION, version):
+        return None
+    if len(stored) != body_start + body_length or stored[_ENVELOPE.size : front_length] != name.encode(
+        "ascii"
+    ):
+        return None
+    body = stored[body_start:]
+    (front_crc,) = _CRC.unpack_from(stored, front_length)
+    if front_crc != crc32c(stored[:front_length]) or body_crc != crc32c(body):
+        return None
+    return body
+
+
+class Shelf(Protocol):
+    """Manifests by namespace and version, and known HEADs. Calls may come from many threads."""
+
+    def keep(self, ns: str, version: int, stored_bytes: bytes) -> None:
+        """Keep a manifest's bytes, as stored in the bucket, if there is room."""
+        ...
+
+    def load(self, ns: str, version: int) -> bytes | None:
+        """The bytes that were kept, whole, or None."""
+        ...
+
+    def keep_head(self, ns: str, version: int) -> None:
+        """Remember the newest version that HEAD of a namespace was seen to name."""
+        ...
+
+    def heads(self) -> dict[str, int]:
+        """The versions remembered, by namespace."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ManifestShelf:
+    """The shelf on disk, under ``ceiling_bytes`` with everything it writes."""
+
+    def __init__(
+        self, directory: str | os.PathLike[str], ceiling_bytes: int, *, claimed: CacheDirectory | None = None
+    ) -> None:
+        """Open a shelf and drop what is over the ceiling. ``claimed`` is released by ``close``."""
+        self._path = Path(directory)
+        self._claimed = claimed
+        self._heads_bytes_max = min(HEADS_BYTES_MAX, ceiling_bytes // 8)
+        # The new copy of the heads and the old one are there together for a moment.
+        self._ceiling_bytes = max(0, ceiling_bytes - 2 * (self._heads_bytes_max + BLOCK_BYTES))
+        self._lock = threading.Lock()
+        self._keeping = threading.Lock()
+        self._charges: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._heads: OrderedDict[str, int] = OrderedDict()
+        with self._disk("opened"):
+            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_stock()
+        with self._disk("trimmed"):
+            self._make_room(0)
+
+    def keep(self, ns: str, version: int, stored_bytes: bytes) -> None:
+        key = (ns, version)
+        with self._keeping, self._disk("written"):
+            with self._lock:
+                if key in self._charges:
+                    self._charges.move_to_end(key)
+                    return
+            envelope = encode_envelope(ns, version, stored_bytes)
+            charge = _charge(len(envelope))
+            if not self._make_room(charge):
+                log.info("the manifest of %s v-%d is too large for the shelf", ns, version)
+                return
+            write_file(self._file(key), envelope)
+            with self._lock:
+                self._charges[key] = charge
+
+    def load(self, ns: str, version: int) -> bytes | None:
+        key = (ns, version)
+        with self._lock:
+            if key not in self._charges:
+                return None
+            self._charges.move_to_end(key)
+        path = self._file(key)
+        with self._disk("read"):
+            body = decode_envelope(path.read_bytes(), ns, version)
+            if body is not None:
+                with contextlib.suppress(OSError):
+                    os.utime(path)  # The order of use, for the next process.
+                return body
+            log.warning("%s is damaged; dropped", path)
+        with self._keeping, self._disk("removed"):
+            self._remove(key)
+        return None
+
+    def keep_head(self, ns: str, version: int) -> None:
+        with self._lock:
+            known = self._heads.get(ns)
+            if known is not None and known >= version:
+                return
+            self._heads[ns] = version
+            self._heads.move_to_end(ns)
+        with self._keeping, self._disk("written"):
+            with self._lock:
+                body = self._encode_heads()
+            write_file(self._path / _HEADS_NAME, encode_envelope(_HEADS_NAME, 0, body))
+
+    def heads(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._heads)
+
+    def close(self) -> None:
+        """Let go of the directory; everything is written already."""
+        claimed, self._claimed = self._claimed, None
+        if claimed is not None:
+            claimed.release("shelf")
+
+    def _file(self, key: tuple[str, int]) -> Path:
+        ns, version = key
+        return self._path / f"{ns}@{version}.manifest"
+
+    @contextlib.contextmanager
+    def _disk(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            log.warning("the shelf of manifests in %s could not be %s: %s", self._path, what, error)
+
+    def _take_stock(self) -> None:
+        found = []
+        for entry in self._path.iterdir():
+            name = _FILE_NAME.fullmatch(entry.name)
+            if name is not None:
+                stat = entry.lstat()
+                found.append((stat.st_mtime_ns, (name[1], int(name[2])), _charge(stat.st_size)))
+            elif entry.name.endswith(".tmp"):
+                entry.unlink()
+        for _, key, charge in sorted(found):
+            self._charges[key] = charge
+        with contextlib.suppress(FileNotFoundError):
+            stored = (self._path / _HEADS_NAME).read_bytes()
+            body = decode_envelope(stored, _HEADS_NAME, 0)
+            if body is None:
+                log.warning("%s is damaged; ignored", self._path / _HEADS_NAME)
+            else:
+                self._heads.update(msgspec.json.decode(body, type=dict[str, int]))
+
+    def _make_room(self, need_bytes: int) -> bool:
+        with self._lock:
+            victims = make_room(self._charges, need_bytes, self._ceiling_bytes)
+        for key in victims or ():
+            self._remove(key)
+        return victims is not None
+
+    def _remove(self, key: tuple[str, int]) -> None:
+        """Charged until the file is gone."""
+        self._file(key).unlink(missing_ok=True)
+        with self._lock:
+            self._charges.pop(key, None)
+
+    def _encode_heads(self) -> bytes:
+        """As many of the latest as fit."""
+        while True:
+            body = msgspec.json.encode(self._heads)
+            if len(body) <= self._heads_bytes_max - BLOCK_BYTES or not self._heads:
+                return body
+            for _ in range(1 + len(self._heads) // 8):
+                self._heads.popitem(last=False)
+
+
+class MemoryShelf:
+    """The shelf of the ``mem`` backend: the same, until the process ends."""
+
+    def __init__(self, ceiling_bytes: int) -> None:
+        self._ceiling_bytes = ceiling_bytes
+        self._lock = threading.Lock()
+        self._manifests: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._heads: OrderedDict[str, int] = OrderedDict()
+
+    def keep(self, ns: str, version: int, stored_bytes: bytes) -> None:
+        key = (ns, version)
+        with self._lock:
+            self._manifests.pop(key, None)
+            charges = {held: len(body) for held, body in self._manifests.items()}
+            victims = make_room(charges, len(stored_bytes), self._ceiling_bytes)
+            if victims is not None:
+                for victim in victims:
+                    del self._manifests[victim]
+                self._manifests[key] = stored_bytes
+
+    def load(self, ns: str, version: int) -> bytes | None:
+        with self._lock:
+            stored = self._manifests.get((ns, version))
+            if stored is not None:
+                self._manifests.move_to_end((ns, version))
+            return stored
+
+    def keep_head(self, ns: str, version: int) -> None:
+        with self._lock:
+            if version > self._heads.get(ns, 0):
+                self._heads[ns] = version
+                self._heads.move_to_end(ns)
+                if len(self._heads) > HEADS_IN_MEMORY_MAX:
+                    self._heads.popitem(last=False)
+
+    def heads(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._heads)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _charge(length: int) -> int:
+    return -(-length // BLOCK_BYTES) * BLOCK_BYTES + FILE_OVERHEAD_BYTES
