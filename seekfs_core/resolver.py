@@ -136,7 +136,7 @@ ResolverAction: TypeAlias = ReadHead | ReadManifest | Resolved | NotResolved | S
 # --- the machine ----------------------------------------------------------------------------
 
 HEAD_PATIENCE_SECONDS = 1.0
-"""How long a read waits for HEAD when it could be served from the last good version."""
+"""How long a read waits for HEAD, and for a new manifest, when the last good version could serve it."""
 
 MANIFESTS_KEPT_MAX = 8
 """Manifests of other than current versions kept in memory; a job that reads one keeps it in."""
@@ -209,13 +209,14 @@ class ManifestResolver:
         return tuple(actions)
 
     def next_deadline(self) -> float | None:
-        """When the first request has waited for HEAD as long as it needs to."""
+        """When the first request has waited as long as one does that could be served already."""
         return min(
             (
                 waiter.asked_at + self.head_patience_seconds
                 for ns in self._namespaces.values()
-                if ns.current is not None and ns.reading_head
-                for waiter in ns.for_head
+                if ns.current is not None
+                for waiters in (ns.for_head, *ns.for_manifest.values())
+                for waiter in waiters
                 if waiter.version is None
             ),
             default=None,
@@ -245,17 +246,25 @@ class ManifestResolver:
         ns = self._namespaces.setdefault(name, _Namespace(name))
         if waiter.version is not None:
             self._resolve_version(ns, waiter, waiter.version, actions)
-        elif ns.current is not None and self._head_is_fresh(ns):
-            actions.append(Resolved(waiter.number, ns.current, ns.head_error is not None or ns.gone))
+        elif self._head_is_fresh(ns):
+            self._answer_current(ns, waiter, actions)
         elif ns.current is not None and ns.head_error is not None:
             # HEAD failed the last time: who can be served is not made to wait for it to fail again.
-            actions.append(Resolved(waiter.number, ns.current, True))
+            self._answer_current(ns, waiter, actions)
             self._read_head(ns, actions)
-        elif self._head_is_fresh(ns) and ns.head_error is not None:
-            actions.append(NotResolved(waiter.number, ns.head_error))
         else:
             ns.for_head.append(waiter)
             self._read_head(ns, actions)
+
+    def _answer_current(self, ns: _Namespace, waiter: _Waiter, actions: list[ResolverAction]) -> None:
+        """Answer from what is known of HEAD, without reading it."""
+        if ns.current is not None and ns.current.version == ns.floor:
+            actions.append(Resolved(waiter.number, ns.current, self._is_stale(ns)))
+        elif ns.floor:
+            self._want_manifest(ns, waiter, ns.floor, actions)
+        else:
+            assert ns.head_error is not None  # Without an error there is a floor, or no namespace.
+            actions.append(NotResolved(waiter.number, ns.head_error))
 
     def _resolve_version(
         self, ns: _Namespace, waiter: _Waiter, version: int, actions: list[ResolverAction]
@@ -278,15 +287,24 @@ class ManifestResolver:
 
     def _lose_patience(self, actions: list[ResolverAction]) -> None:
         for ns in self._namespaces.values():
-            if ns.current is None or not ns.for_head:
+            if ns.current is None:
                 continue
-            patient: list[_Waiter] = []
-            for waiter in ns.for_head:
-                if waiter.version is None and self._now >= waiter.asked_at + self.head_patience_seconds:
-                    actions.append(Resolved(waiter.number, ns.current, True))
-                else:
-                    patient.append(waiter)
-            ns.for_head = patient
+            ns.for_head = self._still_patient(ns, ns.for_head, True, actions)
+            for version, waiters in ns.for_manifest.items():
+                ns.for_manifest[version] = self._still_patient(ns, waiters, self._is_stale(ns), actions)
+
+    def _still_patient(
+        self, ns: _Namespace, waiters: list[_Waiter], stale: bool, actions: list[ResolverAction]
+    ) -> list[_Waiter]:
+        """Hand the last good version to those who have waited long enough; who has not."""
+        patient: list[_Waiter] = []
+        for waiter in waiters:
+            if waiter.version is None and self._now >= waiter.asked_at + self.head_patience_seconds:
+                assert ns.current is not None
+                actions.append(Resolved(waiter.number, ns.current, stale))
+            else:
+                patient.append(waiter)
+        return patient
 
     # --- HEAD -------------------------------------------------------------------------------
 
@@ -331,10 +349,8 @@ class ManifestResolver:
         for waiter in waiters:
             if waiter.version is not None:
                 self._resolve_version(ns, waiter, waiter.version, actions)
-            elif ns.current is not None and ns.current.version == ns.floor:
-                actions.append(Resolved(waiter.number, ns.current, self._is_stale(ns)))
             else:
-                self._want_manifest(ns, waiter, ns.floor, actions)
+                self._answer_current(ns, waiter, actions)
         if ns.current is not None and ns.current.version == ns.floor:
             self._serve(ns, actions)
 

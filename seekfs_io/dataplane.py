@@ -41,7 +41,7 @@ from seekfs_io.config import Config
 from seekfs_io.fetching import RECEIVE_BYTES, Fetcher
 from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectStat, ObjectStore
-from seekfs_io.pages import l1_ceiling_bytes, open_page_store, open_shelf
+from seekfs_io.pages import open_page_store, open_shelf
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.ram import RamPages
 from seekfs_io.reading import DISK, RAM, STORE, ReadCounters, ReadSetting, ReadStream
@@ -127,7 +127,7 @@ class DataPlane:
         self._l2 = open_page_store(config, clock=self._clock)
         self._shelf = open_shelf(config)
         self._store = store if store is not None else open_store(s3)
-        self._ram = RamPages(l1_ceiling_bytes(config), cache.inflight_bytes, self._clock)
+        self._ram = RamPages(_l1_ceiling_bytes(config), cache.inflight_bytes, self._clock)
         scheduler = FetchScheduler(
             limits=FetchLimits(
                 inflight_gets_max=s3.max_inflight_gets,
@@ -270,7 +270,7 @@ class DataPlane:
         """Reads are served from the store even while the second tier is off: that is said, and is no reason
         to be taken out of service."""
         reasons = []
-        if self._l2 is not None and (because := self._l2.statistics().off_because) is not None:
+        if (because := self._l2.statistics().off_because) is not None:
             reasons.append(f"the tier on disk is off: {because}")
         if self._closing:
             reasons.append("the daemon is stopping")
@@ -377,7 +377,14 @@ class DataPlane:
         self._fetcher.close(timeout_seconds)
         if self._l2 is not None:
             self._l2.close()
+        self._shelf.close()
         self._store.close()
+
+
+def _l1_ceiling_bytes(config: Config) -> int:
+    """All of ``l1_memory_gib``, or the half that the ``mem`` backend leaves of it."""
+    ceiling = config.cache.l1_memory_bytes
+    return ceiling // 2 if config.cache.l2.backend == "mem" else ceiling
 
 
 def retry_policy(config: Config) -> RetryPolicy:

@@ -405,6 +405,8 @@ class ReadStream:
         match letter:
             case PageCame(key, buffer):
                 self._expected.discard(key)
+                if (before := self._held.pop(key, None)) is not None:
+                    self._setting.fetcher.release(before)
                 self._held[key] = buffer
                 self._came.add(key)
             case PageFailed(key, error):

@@ -15,7 +15,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from attrs import frozen
 
@@ -50,24 +49,13 @@ from seekfs_core.resolver import (
 )
 from seekfs_io.fetching import Fetcher
 from seekfs_io.objects.base import ObjectStore
+from seekfs_io.pages.shelf import Shelf
 from seekfs_io.threads import DaemonPool
 
 log = logging.getLogger(__name__)
 
 SHELF_THREADS = 2
 """Threads that look for manifests kept on this node."""
-
-
-class Shelf(Protocol):
-    """Manifests and last known HEADs kept on this node; see ``seekfs_io.pages.shelf``."""
-
-    def keep(self, ns: str, version: int, stored: bytes) -> None: ...
-
-    def load(self, ns: str, version: int) -> bytes | None: ...
-
-    def keep_head(self, ns: str, version: int) -> None: ...
-
-    def heads(self) -> dict[str, int]: ...
 
 
 @frozen
