@@ -18,6 +18,9 @@ no page and makes no policy.
 | ``diagnostics`` | health, readiness and the ``test_*`` endpoints |
 | ``metrics``     | ``/metrics`` |
 | ``problems``    | problem documents (RFC 9457) |
-| ``serve``       | the daemon under gunicorn: its settings, its start, its end |
-| ``worker``      | gunicorn's threaded worker, with clients that cannot hold it up |
+| ``plane_metrics`` | the data plane's statistics as metric families |
+| ``daemon``      | the process under gunicorn: its settings, its start, its end |
+| ``worker``      | gunicorn's threaded worker, ended and reported as this daemon needs it |
+| ``connections`` | clients that cannot hold that worker up |
+| ``serve``       | the command line of the daemon |
 """

@@ -30,7 +30,8 @@ from seekfs_wsgi.ranges import (
 
 if TYPE_CHECKING:
     from seekfs_core.manifest import FileEntry
-    from seekfs_io.dataplane import DataPlane, Resolution
+    from seekfs_io.dataplane import DataPlane
+    from seekfs_io.resolving import Resolution
 
 PARAMETERS = frozenset(("ns", "path", "off", "len", "hash", "version"))
 

@@ -7,6 +7,7 @@ that the log has. The error's own facts (``item``, ``path``, ``expected``, ...) 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,11 @@ class Problem:
         # Escaped to ASCII: also a name that is not valid Unicode can be told. default: a fact that is
         # no JSON value is better told as text than not at all.
         return json.dumps(members, default=str).encode("ascii") + b"\n"
+
+
+def new_request_id() -> str:
+    """16 hex digits, never the same twice."""
+    return os.urandom(8).hex()
 
 
 def status_line(status: int) -> str:
