@@ -43,7 +43,8 @@ def configure(config: LogConfig) -> None:
         root.removeHandler(previous)
     root.addHandler(handler)
     root.setLevel(OTHERS_LEVEL)
-    logging.getLogger("seekfs").setLevel(config.level.upper())
+    for name in ("seekfs", "gunicorn"):
+        logging.getLogger(name).setLevel(config.level.upper())
     logging.captureWarnings(True)
     threading.excepthook = _log_end_of_thread
 

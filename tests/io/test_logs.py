@@ -30,7 +30,8 @@ def _restored() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    logging.getLogger("seekfs").setLevel(logging.NOTSET)
+    for name in ("seekfs", "gunicorn"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
     threading.excepthook = hook
 
@@ -102,7 +103,8 @@ def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("botocore.auth").debug("Signature:\nabc")
     logging.getLogger("urllib3.connectionpool").info("no")
     logging.getLogger("other").warning("yes")
-    assert [line.rpartition(" ")[2] for line in lines(capsys)] == ["yes"] * 4
+    logging.getLogger("gunicorn.error").info("yes")
+    assert [line.rpartition(" ")[2] for line in lines(capsys)] == ["yes"] * 5
 
 
 def test_configuring_twice_says_everything_once(capsys: pytest.CaptureFixture[str]) -> None:
