@@ -81,26 +81,26 @@ class Readv:
         self, request: Request, items: list[Item], plan: ReadPlan, headers: list[tuple[str, str]]
     ) -> Answer:
         stream = self._plane.read(plan)
-        failed: list[tuple[int, SeekfsError]] = []
+        failed: list[SeekfsError] = []
 
         def failure(index: int, error: SeekfsError) -> tuple[int, bytes]:
             if isinstance(error, NoSuchFile):
                 error = _invalid_name(index, items[index]) or error
-            error = type(error)(error.detail, **(error.context | {"item": index}))
-            failed.append((index, error))
+            if index not in plan.errors:
+                # What the plan refused says which item it was; what the read met does not.
+                error = type(error)(f"item {index}: {error.detail}", **(error.context | {"item": index}))
+            failed.append(error)
             return error.status, problem_of(error).document(request.id)
 
         def close() -> None:
             stream.close()
             if failed:
                 # One line, however many: a batch of 65,536 wrong paths must not fill the log.
-                index, error = failed[0]
                 log.info(
-                    "%d of %d items failed, the first of them item %d: %s",
+                    "%d of %d items failed, first %s",
                     len(failed),
                     len(items),
-                    index,
-                    error.detail,
+                    failed[0].detail,
                     extra={"request_id": request.id},
                 )
 

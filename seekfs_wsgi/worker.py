@@ -57,11 +57,12 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
 
     def setup(self, cfg: Any) -> None:
         self.cfg = cfg
-        logs.configure(daemon.running_config().log)
+        config = daemon.running_config().log
+        logs.configure(config)
         for logger in (self.error_log, self.access_log):
             logger.handlers.clear()
             logger.propagate = True
-            logger.setLevel(logging.NOTSET)
+            logger.setLevel(config.level.upper())
         self._access_log_enabled = False
 
     def reopen_files(self) -> None:
