@@ -32,7 +32,9 @@ class File:
 
 def some_bytes(length: int, seed: int = 0) -> bytes:
     """Bytes that no two seeds share and no compression or pattern hides: the same ones every time."""
-    return random.Random(f"seekfs {seed}").randbytes(length)
+    source = random.Random(f"seekfs {seed}")
+    # In pieces: one number of 256 MiB is more than getrandbits makes.
+    return b"".join(source.randbytes(min(MIB, length - start)) for start in range(0, length, MIB))
 
 
 def manifest_of(
