@@ -59,7 +59,10 @@ class ReadPlan:
                 begin = 0
 
     def windows(self, coalesce_bytes: int) -> Iterator[tuple[FileEntry, int]]:
-        """The GET windows that the slices walk through, in order, without repeats in a row."""
+        """The GET windows that the slices walk through, in order, without repeats in a row.
+
+        In every window up to a file's last a page starts, because none is larger than a window.
+        """
         last: tuple[str, int] | None = None
         for file, start, stop in self.extents:
             if file is None or start == stop:
@@ -68,8 +71,6 @@ class ReadPlan:
             first = grid.window_of(file, start // size, coalesce_bytes)
             final = grid.window_of(file, (stop - 1) // size, coalesce_bytes)
             for window in range(first, final + 1):
-                if not grid.window_pages(file, window, coalesce_bytes):
-                    continue  # A page larger than W leaves windows in which none starts.
                 if last != (file.path, window):
                     last = (file.path, window)
                     yield file, window
