@@ -159,6 +159,13 @@ class Publication:
         """When ``Tick`` is wanted, in monotonic seconds; None while a request is under way."""
         return self._due
 
+    @property
+    def is_committing(self) -> bool:
+        """Whether a version may exist that HEAD does not name yet: a driver that is interrupted
+        goes on until the machine is over, and feeds ``StoreFailed`` for the request it broke off."""
+        state = self._resume if self.state is State.BACKING_OFF else self.state
+        return state in (State.CREATING, State.READING_BACK, State.MOVING_HEAD, State.CHECKING_HEAD)
+
     # --- where we are -----------------------------------------------------------------------------
 
     def _on_begin(self, _: Begin) -> tuple[Action, ...]:

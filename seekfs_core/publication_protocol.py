@@ -46,7 +46,8 @@ class ManifestRead:
 
 @frozen
 class CheckFailed:
-    """Answers ``ReadHead`` or ``ReadManifest``: the object is there and is not what it should be."""
+    """Answers ``ReadHead`` or ``ReadManifest``: the object is there and is not what it should be.
+    Or ``WriteManifest``: it was not sent, since no reader would take it."""
 
     error: ManifestInvalid
 
@@ -206,6 +207,7 @@ TRANSITIONS: Mapping[tuple[State, type[Any]], tuple[str, frozenset[State]]] = {
     (S.PROBING_MATCH, StoreFailed): ("_on_match_refused", frozenset({S.PREPARED, S.CREATING}) | _RETRY),
     (S.CREATING, Written): ("_on_created", frozenset({S.MOVING_HEAD, S.DONE, S.FAILED})),
     (S.CREATING, StoreFailed): ("_on_create_failed", frozenset({S.READING_BACK, S.FAILED})),
+    (S.CREATING, CheckFailed): ("_on_check_failed", frozenset({S.FAILED})),
     (S.READING_BACK, ManifestRead): (
         "_on_read_back",
         frozenset({S.BACKING_OFF, S.MOVING_HEAD, S.DONE, S.FAILED}),

@@ -1,0 +1,264 @@
+"""A store whose calls are charged against the budget, and made again as the retry policy says.
+
+What tools use that do one thing after the other: publishing, verifying, reading a manifest. (The
+daemon's GETs go through ``seekfs_core.fetch``, which decides the same things for many readers at
+once.) GETs, HEADs and listings are charged; writes are not, since the budget is one of GETs.
+
+Every method raises ``SeekfsError``; an absence and a refused create are answers, not errors.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NoReturn, Self, TypeVar
+
+from attrs import evolve, frozen
+
+from seekfs_core.budget import BudgetState, GetBudget
+from seekfs_core.errors import FailureKind, ShuttingDown, StoreFailure, error_of
+from seekfs_core.resolver import is_absence
+from seekfs_core.retry import RetryPolicy
+from seekfs_io.config import S3Config
+from seekfs_io.objects.base import ObjectReader, ObjectStat, ObjectStore, StoreError
+
+T = TypeVar("T")
+
+
+@frozen
+class Fetched:
+    """The bytes of a small object. ``etag`` as the store sent it."""
+
+    stored: bytes
+    etag: str | None
+
+
+@frozen
+class Creation:
+    """What a create-only PUT came to: ``created`` is False where something was there already.
+    ``size`` in bytes and ``etag`` are those of what is there now."""
+
+    created: bool
+    size: int
+    etag: str | None
+
+
+class PatientStore:
+    """Waits and tries again, so that its callers need not. Thread-safe."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        policy: RetryPolicy,
+        budget: GetBudget,
+        rng: random.Random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store = store
+        self.policy = policy
+        self.rng = rng
+        self.clock = clock
+        self._budget = budget
+        self._lock = threading.Lock()
+        self._spent: BudgetState = budget.empty(clock())
+        self._stopped = threading.Event()
+
+    @classmethod
+    def of(cls, store: ObjectStore, config: S3Config) -> Self:
+        """As the section ``[s3]`` of the configuration says."""
+        return cls(
+            store,
+            policy=RetryPolicy(
+                attempts_max=config.retry_max_attempts,
+                backoff_seconds_initial=config.retry_initial_backoff_ms / 1000,
+            ),
+            budget=GetBudget(config.get_budget_per_sec, config.get_budget_burst),
+            rng=random.Random(),
+        )
+
+    def stop(self) -> None:
+        """End every wait now: calls that wait, or would, raise ``ShuttingDown``."""
+        self._stopped.set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless stopped."""
+        if self._stopped.wait(max(0.0, seconds)):
+            raise ShuttingDown("stopped while waiting for the store")
+
+    def charge(self) -> None:
+        """Wait until the budget allows one more GET, HEAD or listing."""
+        with self._lock:
+            self._spent, start_at = self._budget.take(self._spent, self.clock())
+        self.pause(start_at - self.clock())
+
+    # --- reading ----------------------------------------------------------------------------
+
+    def stat(self, key: str) -> ObjectStat | None:
+        """Size and ETag; None where there is no such object."""
+        try:
+            return self._patiently(lambda: self.store.head(key), charged=True)
+        except StoreError as error:
+            if is_absence(error.failure):
+                return None
+            _explain(error, key)
+
+    def fetch(self, key: str, *, bytes_max: int) -> Fetched | None:
+        """A whole small object; None where there is none.
+
+        One that is longer is cut after ``bytes_max + 1`` bytes: its reader refuses it then.
+        """
+        try:
+            return self._patiently(lambda: self.fetch_once(key, bytes_max=bytes_max), charged=True)
+        except StoreError as error:
+            if is_absence(error.failure):
+                return None
+            _explain(error, key)
+
+    def fetch_once(self, key: str, *, bytes_max: int) -> Fetched:
+        """``fetch`` in one request, uncharged; raises ``StoreError``."""
+        with self.store.get(key) as body:
+            buffer = bytearray(min(body.size, bytes_max + 1))
+            _fill(body, memoryview(buffer))
+            return Fetched(bytes(buffer), body.etag)
+
+    def read_range(
+        self, key: str, view: memoryview, start: int, *, if_match: str | None
+    ) -> ObjectStat | None:
+        """Fill ``view`` with the object's bytes from ``start``; its size and ETag.
+
+        None where the object is no longer that of ``if_match``, or is gone.
+        """
+
+        def read() -> ObjectStat:
+            with self.store.get(key, start=start, stop=start + len(view), if_match=if_match) as body:
+                _fill(body, view)
+                return ObjectStat(key=key, size=body.size, etag=body.etag)
+
+        try:
+            return self._patiently(read, charged=True)
+        except StoreError as error:
+            if error.failure.kind is FailureKind.PRECONDITION or is_absence(error.failure):
+                return None
+            if error.failure.status == 416:
+                return None  # Shorter than it was.
+            _explain(error, key)
+
+    def listing(self, prefix: str) -> Iterator[ObjectStat]:
+        """Every object whose key starts with ``prefix``, in key order.
+
+        A listing that fails in the middle is begun again, and what was seen is skipped.
+        """
+        attempts = 0
+        last = ""
+        while True:
+            attempts += 1
+            self.charge()
+            try:
+                for each in self.store.list(prefix):
+                    if each.key > last or not last:
+                        last, attempts = each.key, 1
+                        yield each
+                return
+            except StoreError as error:
+                delay = self.policy.delay(error.failure, attempts, self.rng)
+                if delay is None:
+                    _explain(error, prefix)
+                self.pause(delay)
+
+    # --- writing ----------------------------------------------------------------------------
+
+    def create(self, key: str, body: bytes | memoryview, *, conditional: bool = True) -> Creation:
+        """Store an object where there is none. What is there already is left as it is.
+
+        ``conditional`` False is for a store that does not take conditions: it is looked first then.
+        """
+        if not conditional:
+            there = self.stat(key)
+            if there is not None:
+                return Creation(False, there.size, there.etag)
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                etag = self._patiently(lambda: self.store.put(key, body, if_none_match=conditional))
+                return Creation(True, len(body), etag)
+            except StoreError as error:
+                if error.failure.kind is not FailureKind.PRECONDITION:
+                    _explain(error, key)
+                there = self.stat(key)
+                if there is not None:
+                    return Creation(False, there.size, there.etag)
+                # Refused, and nothing is there: two creates met (409), and both may have lost.
+                busy = evolve(error.failure, kind=FailureKind.BUSY)
+                delay = self.policy.delay(busy, attempts, self.rng)
+                if delay is None:
+                    _explain(error, key)
+                self.pause(delay)
+
+    def create_upload(self, key: str) -> str:
+        """Begin a multipart upload; its id."""
+        return self._explained(key, lambda: self.store.create_upload(key))
+
+    def upload_part(self, key: str, upload: str, number: int, body: bytes | memoryview) -> str:
+        """Send part ``number`` (from 1); its ETag."""
+        return self._explained(key, lambda: self.store.upload_part(key, upload, number, body))
+
+    def complete_upload(self, key: str, upload: str, etags: list[str], *, size: int) -> str | None:
+        """Join the parts; the object's ETag.
+
+        An answer may be lost: asking again is then told that there is no such upload, although the
+        object, of ``size`` bytes, is there.
+        """
+        try:
+            return self._patiently(lambda: self.store.complete_upload(key, upload, etags))
+        except StoreError as error:
+            if error.failure.kind is FailureKind.MISSING:
+                there = self.stat(key)
+                if there is not None and there.size == size:
+                    return there.etag
+            _explain(error, key)
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Forget an upload. One request, even when stopped; raises ``StoreError``."""
+        self.store.abort_upload(key, upload)
+
+    # --- patience ---------------------------------------------------------------------------
+
+    def _explained(self, key: str, request: Callable[[], T]) -> T:
+        try:
+            return self._patiently(request)
+        except StoreError as error:
+            _explain(error, key)
+
+    def _patiently(self, request: Callable[[], T], *, charged: bool = False) -> T:
+        attempts = 0
+        while True:
+            if self._stopped.is_set():
+                raise ShuttingDown("stopped")
+            if charged:
+                self.charge()
+            attempts += 1
+            try:
+                return request()
+            except StoreError as error:
+                delay = self.policy.delay(error.failure, attempts, self.rng)
+                if delay is None:
+                    raise
+                self.pause(delay)
+
+
+def _fill(body: ObjectReader, view: memoryview) -> None:
+    at = 0
+    while at < len(view):
+        count = body.readinto(view[at:])
+        if not count:
+            where = f"GET broke off when {at} of {len(view)} bytes had come"
+            raise StoreError(StoreFailure(kind=FailureKind.CUT_SHORT, detail=where))
+        at += count
+
+
+def _explain(error: StoreError, key: str) -> NoReturn:
+    raise error_of(error.failure, key=key) from None

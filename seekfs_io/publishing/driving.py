@@ -1,0 +1,238 @@
+"""The driver of ``seekfs_core.publication``: carries out its requests, one after the other.
+
+Requests go to the store as they are, without ``PatientStore``'s retries: which request is made
+again, and what a lost answer means, is the machine's to say.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+
+from attrs import frozen
+
+from seekfs_core.errors import FailureKind, ManifestInvalid, StoreFailure
+from seekfs_core.machine import Tick
+from seekfs_core.manifest import Manifest, compress_manifest, decode_manifest, encode_manifest
+from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
+from seekfs_core.publication import Publication
+from seekfs_core.publication_protocol import (
+    PROBE_BODY,
+    Begin,
+    ChangeReady,
+    CheckFailed,
+    ConditionsProven,
+    Event,
+    Failed,
+    HeadRead,
+    ManifestRead,
+    Prepared,
+    Prove,
+    Published,
+    ReadHead,
+    ReadManifest,
+    Request,
+    StoreFailed,
+    WriteHead,
+    WriteManifest,
+    WriteProbe,
+    Written,
+)
+from seekfs_core.rebase import Change
+from seekfs_core.resolver import is_absence
+from seekfs_io.config import Config
+from seekfs_io.objects.base import StoreError
+from seekfs_io.objects.patient import PatientStore
+
+
+class Publishing:
+    """One publication: ``begin``, then ``prove`` before anything is uploaded, then ``publish``."""
+
+    def __init__(
+        self,
+        patient: PatientStore,
+        ns: str,
+        *,
+        manifest_bytes_max: int,
+        single_writer: bool = False,
+    ) -> None:
+        self._patient = patient
+        self._ns = ns
+        self._manifest_bytes_max = manifest_bytes_max
+        self._machine = Publication(
+            ns=ns,
+            publication_id=secrets.token_hex(16),
+            policy=patient.policy,
+            rng=patient.rng,
+            single_writer=single_writer,
+        )
+        self._lock = threading.Lock()
+        self._proven = False
+        self._stored: tuple[Manifest, bytes] | None = None
+        self._sent = False  # Whether a manifest may have reached the store.
+
+    def begin(self) -> Manifest | None:
+        """The version to build on, or None where nothing was ever published."""
+        prepared = self._until_milestone(Begin())
+        assert isinstance(prepared, Prepared)
+        return prepared.base
+
+    def prove(self) -> None:
+        """Return once it is known that the store honours conditions. Asks once; thread-safe."""
+        with self._lock:
+            if not self._proven:
+                proven = self._until_milestone(Prove())
+                assert isinstance(proven, ConditionsProven)
+                self._proven = True
+
+    def publish(self, change: Change) -> Published:
+        """Make the change. An interruption that comes too late to prevent the version does not
+        leave it without HEAD: it is raised when HEAD has been moved."""
+        published = self._until_milestone(ChangeReady(change))
+        assert isinstance(published, Published)
+        return published
+
+    def _until_milestone(self, event: Event) -> Prepared | ConditionsProven | Published:
+        interrupted: KeyboardInterrupt | None = None
+        while True:
+            actions = self._machine.feed(event, self._patient.clock())
+            try:
+                if not actions:
+                    event = self._wait()
+                    continue
+                (action,) = actions
+                match action:
+                    case Prepared() | ConditionsProven() | Published():
+                        if interrupted is not None:
+                            raise interrupted
+                        return action
+                    case Failed(error):
+                        if interrupted is not None:
+                            raise interrupted
+                        raise error
+                    case _:
+                        event = self._carry_out(action)
+            except KeyboardInterrupt as interruption:
+                if interrupted is not None or not (self._sent and self._machine.is_committing):
+                    raise
+                interrupted = interruption
+                if self._machine.next_deadline() is None:
+                    event = StoreFailed(StoreFailure(kind=FailureKind.CUT_SHORT, detail="interrupted"))
+                else:
+                    event = Tick()
+
+    def _wait(self) -> Tick:
+        due = self._machine.next_deadline()
+        assert due is not None
+        self._patient.pause(due - self._patient.clock())
+        return Tick()
+
+    def _carry_out(self, request: Request) -> Event:
+        try:
+            match request:
+                case ReadHead(key):
+                    return self._read_head(key)
+                case ReadManifest(key, version):
+                    return self._read_manifest(key, version)
+                case WriteProbe(key, if_match):
+                    self._put(key, PROBE_BODY, create_only=if_match is None, if_match=if_match)
+                case WriteManifest(key, manifest, create_only):
+                    stored = self._stored_bytes(manifest)
+                    self._sent = True
+                    self._put(key, stored, create_only=create_only)
+                case WriteHead(key, body, create_only, if_match):
+                    self._put(key, body, create_only=create_only, if_match=if_match)
+        except StoreError as error:
+            return StoreFailed(error.failure)
+        except ManifestInvalid as error:
+            return CheckFailed(error)
+        return Written()
+
+    def _read_head(self, key: str) -> Event:
+        self._patient.charge()
+        try:
+            held = self._patient.fetch_once(key, bytes_max=HEAD_BYTES_MAX)
+        except StoreError as error:
+            if is_absence(error.failure):
+                return HeadRead(None, None)
+            raise
+        return HeadRead(parse_head(held.stored), held.etag)
+
+    def _read_manifest(self, key: str, version: int) -> Event:
+        self._patient.charge()
+        try:
+            held = self._patient.fetch_once(key, bytes_max=self._manifest_bytes_max)
+        except StoreError as error:
+            if is_absence(error.failure):
+                return ManifestRead(version, None)
+            raise
+        manifest = decode_manifest(
+            held.stored, ns=self._ns, version=version, max_bytes=self._manifest_bytes_max
+        )
+        return ManifestRead(version, manifest)
+
+    def _put(self, key: str, body: bytes, *, create_only: bool, if_match: str | None = None) -> None:
+        self._patient.store.put(key, body, if_none_match=create_only, if_match=if_match)
+
+    def _stored_bytes(self, manifest: Manifest) -> bytes:
+        # Kept for when the same version is sent again: a million files take seconds to pack.
+        if self._stored is None or self._stored[0] is not manifest:
+            plain = encode_manifest(manifest)
+            if len(plain) > self._manifest_bytes_max:
+                raise ManifestInvalid(
+                    f"the manifest of version {manifest.version} would have {len(plain)} bytes; readers take "
+                    f"at most {self._manifest_bytes_max} (manifest.max_mib)"
+                )
+            self._stored = (manifest, compress_manifest(plain))
+        return self._stored[1]
+
+
+def read_head(patient: PatientStore, ns: str) -> int | None:
+    """The version that HEAD of a namespace names; None where there is no HEAD."""
+    held = patient.fetch(head_key(ns), bytes_max=HEAD_BYTES_MAX)
+    return None if held is None else parse_head(held.stored)
+
+
+def read_manifest(patient: PatientStore, ns: str, version: int, *, bytes_max: int) -> Manifest | None:
+    """One version, checked; None where there is no such manifest."""
+    held = patient.fetch(manifest_key(ns, version), bytes_max=bytes_max)
+    if held is None:
+        return None
+    return decode_manifest(held.stored, ns=ns, version=version, max_bytes=bytes_max)
+
+
+@frozen(kw_only=True)
+class PublishResult:
+    """What came of a publication. ``new`` is False where nothing had to change; ``version`` is the
+    current one then (0 if nothing was ever published).
+
+    ``changed`` and ``unchanged`` count the files that were asked for, by what the base had;
+    ``uploaded_bytes`` and ``uploaded_objects`` what was sent to the store.
+    """
+
+    ns: str
+    version: int
+    new: bool
+    manifest: Manifest | None
+    changed: int = 0
+    unchanged: int = 0
+    uploaded_objects: int = 0
+    uploaded_bytes: int = 0
+
+
+def publishing_of(patient: PatientStore, config: Config, ns: str, single_writer: bool) -> Publishing:
+    """A publication of ``ns``, as the configuration says."""
+    return Publishing(patient, ns, manifest_bytes_max=config.manifest.max_bytes, single_writer=single_writer)
+
+
+def result_of(publishing: Publishing, change: Change, ns: str) -> PublishResult:
+    """Publish a change whose files need no counting."""
+    published = publishing.publish(change)
+    return PublishResult(
+        ns=ns,
+        version=0 if published.manifest is None else published.manifest.version,
+        new=published.new,
+        manifest=published.manifest,
+        changed=len(change.puts) + len(change.removals) if published.new else 0,
+        unchanged=0 if published.new else len(change.puts) + len(change.removals),
+    )

@@ -1,0 +1,113 @@
+"""``seekfs manifest gen``: a version of objects that are in the bucket already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from seekfs_core.errors import BadRequest, NoSuchObject
+from seekfs_core.manifest import FileEntry
+from seekfs_core.names import check_namespace, check_path, files_prefix, object_key_fault, path_fault
+from seekfs_core.rebase import Change
+from seekfs_io.config import Config
+from seekfs_io.objects.base import ObjectStat, ObjectStore
+from seekfs_io.objects.patient import PatientStore
+from seekfs_io.publishing.driving import PublishResult, publishing_of, result_of
+from seekfs_io.publishing.progress import SILENT, Progress
+from seekfs_io.publishing.scanning import scanner_of
+
+
+@frozen
+class LeftOut:
+    """A key of the bucket that cannot be a path, and why."""
+
+    key: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class GenerateResult:
+    """``left_out`` is to be told, and is a failure unless the user said to skip such keys."""
+
+    published: PublishResult
+    left_out: tuple[LeftOut, ...]
+
+
+def generate(
+    store: ObjectStore,
+    config: Config,
+    ns: str,
+    paths: Sequence[str] = (),
+    *,
+    from_prefix: str | None = None,
+    overwrite: bool = False,
+    single_writer: bool = False,
+    progress: Progress = SILENT,
+) -> GenerateResult:
+    """Publish a version that has objects which are in the bucket already, each read once.
+
+    Without ``paths`` these are all objects under ``files/``, or under ``from_prefix``: a prefix of
+    keys, which is taken off to make the path. Keys that cannot be a path are left out and returned.
+    """
+    check_namespace(ns)
+    prefix = files_prefix(ns) if from_prefix is None else from_prefix
+    patient = PatientStore.of(store, config.s3)
+    publishing = publishing_of(patient, config, ns, single_writer)
+    publishing.begin()
+    progress.describe("listing")
+    found, left_out = _named_objects(patient, prefix, paths) if paths else _listed_objects(patient, prefix)
+    if not found and not left_out:
+        raise NoSuchObject(f"there is no object under {prefix!r}", key=prefix)
+    publishing.prove()  # Before terabytes are read for nothing.
+    for stat in found.values():
+        progress.expect(stat.size)
+    with scanner_of(patient, config, len(found), progress) as scanner:
+
+        def entry_of(item: tuple[str, ObjectStat]) -> FileEntry:
+            path, stat = item
+            scanned = scanner.scan(stat.key, config.cache.slab_size_bytes, stat)
+            return scanned.digest.entry(path, scanned.key, scanned.etag)
+
+        entries = scanner.map(entry_of, found.items())
+    progress.describe("publishing")
+    puts = {entry.path: entry for entry in entries}
+    change = Change(puts=puts, overwrite=overwrite, created_at=int(time.time()))
+    result = result_of(publishing, change, ns)
+    return GenerateResult(published=result, left_out=tuple(left_out))
+
+
+def _named_objects(
+    patient: PatientStore, prefix: str, paths: Sequence[str]
+) -> tuple[dict[str, ObjectStat], list[LeftOut]]:
+    """The objects of paths that a user has named: one that cannot be, or is not there, is an error."""
+    found: dict[str, ObjectStat] = {}
+    missing: list[str] = []
+    for path in dict.fromkeys(paths):
+        check_path(path)
+        key = prefix + path
+        fault = object_key_fault(key)
+        if fault is not None:
+            raise BadRequest(f"key {key!r} {fault}")
+        stat = patient.stat(key)
+        if stat is None:
+            missing.append(key)
+        else:
+            found[path] = stat
+    if missing:
+        raise NoSuchObject("no such object: " + ", ".join(map(repr, missing)), keys=missing)
+    return found, []
+
+
+def _listed_objects(patient: PatientStore, prefix: str) -> tuple[dict[str, ObjectStat], list[LeftOut]]:
+    found: dict[str, ObjectStat] = {}
+    left_out: list[LeftOut] = []
+    for stat in patient.listing(prefix):
+        path = stat.key[len(prefix) :]
+        fault = path_fault(path) or object_key_fault(stat.key)
+        if fault is None:
+            found[path] = stat
+        else:
+            left_out.append(LeftOut(stat.key, f"{path!r} {fault}"))
+    return found, left_out
