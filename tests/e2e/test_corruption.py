@@ -152,10 +152,10 @@ def test_a_damaged_segment_costs_one_refetch_and_is_counted(
     daemon.start()
     through.forget()
 
-    before = damaged_pages(daemon)
     assert requests.get(url, timeout=WAIT_SECONDS).content == data
     assert len(through.gets(key=key_of(ns))) == 1
-    assert damaged_pages(daemon) == before + 1
+    # Counters begin with the process: a segment that is too short is noticed when it is opened.
+    assert damaged_pages(daemon) == 1
     assert requests.get(url, timeout=WAIT_SECONDS).content == data
     assert len(through.gets(key=key_of(ns))) == 1
 
