@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from seekfs_core.errors import StoreFailure
+from seekfs_core.errors import CeilingExceeded, StoreFailure
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import FileEntry
 from seekfs_core.pages import FileKey, PageKey
@@ -19,6 +19,21 @@ class FetchLimits:
     inflight_gets_max: int
     room_bytes_max: int
     coalesce_bytes: int
+
+    @property
+    def ahead_bytes(self) -> int:
+        """What one read asks for ahead: two windows keep the store busy while one is consumed, and a
+        quarter of the room leaves others theirs."""
+        return min(2 * self.coalesce_bytes, self.room_bytes_max // 4)
+
+    def check(self, file: FileEntry) -> None:
+        """Raises ``CeilingExceeded`` for a file of which one page is more than all room there is."""
+        if file.page_size_bytes > self.room_bytes_max:
+            raise CeilingExceeded(
+                f"{file.path!r} has pages of {file.page_size_bytes} bytes, more than cache.inflight_mib "
+                f"allows ({self.room_bytes_max} bytes)",
+                path=file.path,
+            )
 
 
 @frozen(eq=False)

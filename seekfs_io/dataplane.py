@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 from attrs import define, field, frozen
 
+from seekfs_core.advice import NamespaceCounts, advise
 from seekfs_core.budget import GetBudget
 from seekfs_core.errors import DeadlineExceeded, RangeNotSatisfiable, SeekfsError, StoreFailure, error_of
 from seekfs_core.fetch import FetchScheduler
@@ -44,15 +45,12 @@ from seekfs_io.objects.base import ObjectStat, ObjectStore
 from seekfs_io.pages import open_page_store, open_shelf
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.ram import RamPages
-from seekfs_io.reading import DISK, RAM, STORE, ReadCounters, ReadSetting, ReadStream
+from seekfs_io.reading import DISK, RAM, STORE, TIERS, ReadCounters, ReadSetting, ReadStream
 from seekfs_io.resolving import Resolution, Resolving
 
 log = logging.getLogger(__name__)
 
 AnswerT = TypeVar("AnswerT")
-
-WARM_PATHS_MAX = 10
-"""Files that /advisor suggests to warm, per namespace."""
 
 PATHS_COUNTED_MAX = 10_000
 """Paths whose reads are counted, per namespace; the least read half goes when there are more."""
@@ -100,7 +98,6 @@ class PlaneStatistics:
     bytes_from_store: int
     """Bytes that GETs of pages brought; ``bytes_from["store"]`` are those that readers then took."""
     bytes_asked_of_store: int
-    disk_crc_failures: int
     write_behind_bytes: int
     writes_skipped: int
     tiers: tuple[TierStatistics, ...]
@@ -128,12 +125,13 @@ class DataPlane:
         self._shelf = open_shelf(config)
         self._store = store if store is not None else open_store(s3)
         self._ram = RamPages(_l1_ceiling_bytes(config), cache.inflight_bytes, self._clock)
+        limits = FetchLimits(
+            inflight_gets_max=s3.max_inflight_gets,
+            room_bytes_max=cache.inflight_bytes,
+            coalesce_bytes=s3.range_coalesce_max_bytes,
+        )
         scheduler = FetchScheduler(
-            limits=FetchLimits(
-                inflight_gets_max=s3.max_inflight_gets,
-                room_bytes_max=cache.inflight_bytes,
-                coalesce_bytes=s3.range_coalesce_max_bytes,
-            ),
+            limits=limits,
             budget=GetBudget(s3.get_budget_per_sec, s3.get_budget_burst),
             retry=retry_policy(config),
             rng=random.Random(),
@@ -153,17 +151,13 @@ class DataPlane:
             ram=self._ram,
             l2=self._l2,
             fetcher=self._fetcher,
-            coalesce_bytes=s3.range_coalesce_max_bytes,
-            # Two windows keep the store busy while one is consumed; a quarter leaves others theirs.
-            ahead_bytes=min(2 * s3.range_coalesce_max_bytes, cache.inflight_bytes // 4),
-            page_bytes_max=cache.inflight_bytes,
+            limits=limits,
             wait_seconds_max=config.api.request_deadline_sec,
             finished=self._count,
         )
         self._lock = threading.Lock()
         self._counters: dict[str, _NamespaceCounters] = {}
         self._reads = 0
-        self._disk_crc_failures = 0
         self._closing = False
 
     # --- reading ----------------------------------------------------------------------------
@@ -222,22 +216,21 @@ class DataPlane:
                 page_id=page_id, off=start, len=stop - start, crc32c=crc32c, tier=tier, bytes_fetched=fetched
             )
 
-        if self._l2 is not None and key in self._l2:
+        if key in self._l2:
             return staged(DISK, 0)
         with self.read(plan_read(manifest, [(path, start, stop - start)], clip=False)) as stream:
             for _ in stream:
                 pass
             fetched = stop - start if stream.counters.pages_from[STORE] else 0
-            if self._l2 is not None:
-                buffer = self._ram.hold(key)
-                if buffer is not None:
-                    try:
-                        if self._l2.store(key, buffer.view, crc32c):
-                            return staged(DISK, fetched)
-                    finally:
-                        self._fetcher.release(buffer)
-                if key in self._l2:
-                    return staged(DISK, fetched)
+            buffer = self._ram.hold(key)
+            if buffer is not None:
+                try:
+                    if self._l2.store(key, buffer.view, crc32c):
+                        return staged(DISK, fetched)
+                finally:
+                    self._fetcher.release(buffer)
+            if key in self._l2:
+                return staged(DISK, fetched)
         return staged(RAM if key in self._ram else STORE, fetched)
 
     def _ask(self, request: Callable[[], AnswerT], key: str) -> AnswerT:
@@ -278,82 +271,56 @@ class DataPlane:
 
     def statistics(self) -> PlaneStatistics:
         fetch, counters, write_behind_bytes = self._fetcher.statistics()
-        tiers = [self._ram.statistics()]
-        if self._l2 is not None:
-            tiers.append(self._l2.statistics())
+        tiers = (self._ram.statistics(), self._l2.statistics())
         pages_from: Counter[str] = Counter()
         bytes_from: Counter[str] = Counter()
         with self._lock:
             for each in self._counters.values():
                 pages_from.update(each.pages_from)
                 bytes_from.update(each.bytes_from)
-            reads, disk_crc_failures = self._reads, self._disk_crc_failures
+            reads = self._reads
         return PlaneStatistics(
             fetch=fetch,
             reads=reads,
-            pages_from={tier: pages_from[tier] for tier in (RAM, DISK, STORE)},
-            bytes_from={tier: bytes_from[tier] for tier in (RAM, DISK, STORE)},
+            pages_from={tier: pages_from[tier] for tier in TIERS},
+            bytes_from={tier: bytes_from[tier] for tier in TIERS},
             bytes_from_store=counters.bytes_from_store,
             bytes_asked_of_store=counters.bytes_asked_of_store,
-            disk_crc_failures=disk_crc_failures,
             write_behind_bytes=write_behind_bytes,
             writes_skipped=counters.writes_skipped,
-            tiers=tuple(tiers),
+            tiers=tiers,
         )
 
     def advice(self) -> list[dict[str, Any]]:
-        """The ``namespaces`` of ``GET /advisor``, from counters of this process.
-
-        ``gets_saved`` is what reading page by page without a cache would have cost beyond
-        ``gets_made``; ``hit_ratio`` the share of pages that came from a tier, None before any read.
-        """
+        """The ``namespaces`` of ``GET /advisor``, since this process began; see ``seekfs_core.advice``."""
         _, fetched, _ = self._fetcher.statistics()
         current = self._resolving.current()
         with self._lock:
-            counted = {
-                ns: _NamespaceCounters(
-                    Counter(each.pages_from), Counter(each.bytes_from), Counter(each.reads_by_path)
+            counts = {
+                ns: NamespaceCounts(
+                    gets_made=fetched.gets_by_namespace[ns],
+                    pages_from=Counter(each.pages_from),
+                    bytes_from={tier: each.bytes_from[tier] for tier in TIERS},
+                    reads_by_path=Counter(each.reads_by_path),
                 )
                 for ns, each in self._counters.items()
             }
-        advice = []
-        for ns in sorted(current.keys() | counted.keys()):
-            manifest = current.get(ns)
-            counters = counted.get(ns, _NamespaceCounters())
-            pages = sum(counters.pages_from.values())
-            gets_made = fetched.gets_by_namespace[ns]
-            advice.append(
-                {
-                    "ns": ns,
-                    "version": None if manifest is None else manifest.version,
-                    "files": None if manifest is None else len(manifest.files),
-                    "bytes": None if manifest is None else manifest.total_bytes,
-                    "gets_made": gets_made,
-                    "gets_saved": max(0, pages - gets_made),
-                    "bytes_from": {tier: counters.bytes_from[tier] for tier in (RAM, DISK, STORE)},
-                    "hit_ratio": 1 - counters.pages_from[STORE] / pages if pages else None,
-                    "warm": [] if manifest is None else self._warm(manifest, counters.reads_by_path),
-                }
-            )
-        return advice
+        unread = NamespaceCounts(
+            gets_made=0, pages_from={}, bytes_from=dict.fromkeys(TIERS, 0), reads_by_path={}
+        )
 
-    def _warm(self, manifest: Manifest, reads_by_path: Counter[str]) -> list[dict[str, Any]]:
-        """The most read files of which pages are in no tier."""
-        warm: list[dict[str, Any]] = []
-        for path, reads in reads_by_path.most_common():
-            file = manifest.files.get(path)
-            if file is not None and (absent := self._pages_absent(manifest, file)):
-                warm.append({"path": path, "pages_absent": absent, "reads": reads})
-                if len(warm) == WARM_PATHS_MAX:
-                    break
-        return warm
+        def absent_in(manifest: Manifest | None) -> Callable[[FileEntry], int]:
+            return lambda file: 0 if manifest is None else self._pages_absent(manifest, file)
+
+        return [
+            advise(ns, current.get(ns), counts.get(ns, unread), absent_in(current.get(ns)))
+            for ns in sorted(current.keys() | counts.keys())
+        ]
 
     def _pages_absent(self, manifest: Manifest, file: FileEntry) -> int:
         key = manifest.file_key(file)
         keys = (page_key(key, page_id) for page_id in range(file.page_count))
-        return sum(
-            1 for page in keys if page not in self._ram and not (self._l2 is not None and page in self._l2)
-        )
+        return sum(1 for page in keys if page not in self._ram and page not in self._l2)
 
     def _count(self, plan: ReadPlan, read: ReadCounters) -> None:
         with self._lock:
@@ -366,7 +333,6 @@ class DataPlane:
                     dict(counters.reads_by_path.most_common(PATHS_COUNTED_MAX // 2))
                 )
             self._reads += 1
-            self._disk_crc_failures += read.disk_crc_failures
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -375,8 +341,7 @@ class DataPlane:
         self._closing = True
         self._resolving.close()
         self._fetcher.close(timeout_seconds)
-        if self._l2 is not None:
-            self._l2.close()
+        self._l2.close()
         self._shelf.close()
         self._store.close()
 

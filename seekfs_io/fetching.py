@@ -124,7 +124,7 @@ class Fetcher:
         self,
         store: ObjectStore,
         ram: RamPages,
-        l2: PageStore | None,
+        l2: PageStore,
         scheduler: FetchScheduler,
         clock: Callable[[], float],
     ) -> None:
@@ -269,7 +269,7 @@ class Fetcher:
     def _is_kept(self, key: PageKey) -> bool:
         if self._scheduler.is_wanted(key):
             return False
-        return key in self._ram or (self._l2 is not None and key in self._l2)
+        return key in self._ram or key in self._l2
 
     def _tell(self, event: FetchEvent) -> None:
         with self._lock:
@@ -322,19 +322,18 @@ class Fetcher:
         buffer = self._arrived.pop((action.get, page_id))
         key = page_key(source.key, page_id)
         self.counters.bytes_by_namespace[source.ns] += buffer.length
-        writes = 1 if self._l2 is not None else 0
-        room = self._ram.keep(buffer, key, source.file.page_crc32c(page_id), len(action.reads) + writes)
+        # One hold for each reader, and one for the write.
+        room = self._ram.keep(buffer, key, source.file.page_crc32c(page_id), len(action.reads) + 1)
         if room:
             events.append(RoomReturned(room))
         for read in action.reads:
             self._inboxes[read].put(PageCame(key, buffer))
-        if writes:
-            if key in self._to_write:
-                # Fetched again, before its first copy was written: one copy is enough.
-                jobs.append(lambda: self.release(buffer))
-            else:
-                self._to_write[key] = buffer
-                jobs.extend(self._feed_writes(PageVerified(key, buffer.length)))
+        if key in self._to_write:
+            # Fetched again, before its first copy was written: one copy is enough.
+            jobs.append(lambda: self.release(buffer))
+        else:
+            self._to_write[key] = buffer
+            jobs.extend(self._feed_writes(PageVerified(key, buffer.length)))
         jobs.append(lambda: self.release(buffer))  # The GET's own hold.
 
     def _feed_writes(self, event: PageVerified | WriteEnded | Tick) -> list[Callable[[], None]]:
@@ -448,7 +447,6 @@ class Fetcher:
         with self._lock:
             buffer = self._to_write[key]
         try:
-            assert self._l2 is not None
             self._l2.store(key, buffer.view, buffer.crc32c)
         finally:
             with self._lock:

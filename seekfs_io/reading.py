@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -23,26 +23,23 @@ from crc32c import crc32c
 
 from seekfs_core import grid
 from seekfs_core.errors import (
-    CeilingExceeded,
     DeadlineExceeded,
     SeekfsError,
     ShuttingDown,
     StoreUnavailable,
 )
-from seekfs_core.fetch_messages import PageSource
+from seekfs_core.fetch_messages import FetchLimits, PageSource
 from seekfs_core.manifest import FileEntry
 from seekfs_core.pages import FileKey, PageKey, page_key
 from seekfs_core.plan import ReadPlan
 from seekfs_core.readahead import PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
+from seekfs_core.readback import WINDOW_BYTES, reads_whole_page
+from seekfs_core.reuse import AllLetGo, LetGoOfPage, Reuse, SliceRead
 from seekfs_io.fetching import AheadDropped, Closed, Fetcher, Inbox, Letter, PageCame, PageFailed, RoomGranted
 from seekfs_io.pages.base import PageLease, PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
 
-DISK_WINDOW_BYTES = 256 * 1024
-"""What is read at once of a page on disk of which a slice is wanted that is not worth all of it."""
-
-
-RAM, DISK, STORE = "l1", "l2", "store"
+RAM, DISK, STORE = TIERS = ("l1", "l2", "store")
 """Where the bytes of a slice came from, as metrics and /advisor name it."""
 
 LOOKS_MAX = 100
@@ -56,7 +53,6 @@ class ReadCounters:
     pages_from: Counter[str] = field(factory=Counter)
     bytes_from: Counter[str] = field(factory=Counter)
     pages_by_path: Counter[str] = field(factory=Counter)
-    disk_crc_failures: int = 0
 
 
 @define(frozen=True)
@@ -64,11 +60,9 @@ class ReadSetting:
     """What all reads of a plane share."""
 
     ram: RamPages
-    l2: PageStore | None
+    l2: PageStore
     fetcher: Fetcher
-    coalesce_bytes: int
-    ahead_bytes: int
-    page_bytes_max: int
+    limits: FetchLimits
     wait_seconds_max: float
     finished: Callable[[ReadPlan, ReadCounters], None]
 
@@ -94,10 +88,10 @@ class ReadStream:
         self._inbox: Inbox = queue.SimpleQueue()
         self._ahead: ReadAhead | None = None
         self._window: tuple[str, int] | None = None
-        self._uses: dict[tuple[str, int], int] = {}
+        self._reuse: Reuse | None = None
         self._expected: set[PageKey] = set()
         self._came: set[PageKey] = set()
-        self._held: OrderedDict[PageKey, PageBuffer] = OrderedDict()
+        self._held: dict[PageKey, PageBuffer] = {}
         self._failed: dict[PageKey, SeekfsError] = {}
         self._scratch: memoryview | None = None
         self._overdue = False
@@ -147,7 +141,9 @@ class ReadStream:
                 buffer = self._at_hand(key)
                 if buffer is None:
                     lease = self._lease(file, key, page_id)
-                    if lease is not None and self._is_worth_a_window(lease, stop - start):
+                    if lease is not None and not reads_whole_page(
+                        verified=lease.verified, slice_bytes=stop - start, page_bytes=lease.length
+                    ):
                         yield from self._from_disk_window(lease, file, key, page_id, start, stop)
                         continue
                     buffer = self._absent(lease, file, key, page_id)
@@ -161,8 +157,8 @@ class ReadStream:
                 yield piece
             finally:
                 piece.release()
-            if self._uses:
-                self._used(file, page_id)
+            if self._reuse is not None:
+                self._keep_at_hand(self._reuse, file, page_id, buffer.length)
 
     def _at_hand(self, key: PageKey) -> PageBuffer | None:
         """A page that this read holds already, or that is in RAM."""
@@ -190,14 +186,10 @@ class ReadStream:
     # --- on disk ----------------------------------------------------------------------------
 
     def _lease(self, file: FileEntry, key: PageKey, page_id: int) -> PageLease | None:
-        if self._setting.l2 is None or key in self._expected or key in self._failed:
+        if key in self._expected or key in self._failed:
             return None
         start, stop = file.page_extent(page_id)
         return self._setting.l2.lease(key, stop - start, file.page_crc32c(page_id))
-
-    def _is_worth_a_window(self, lease: PageLease, length: int) -> bool:
-        """Whether a slice is so small a part of a page known to be good that reading all of it is waste."""
-        return lease.verified and length * 2 < lease.length
 
     def _from_disk_window(
         self, lease: PageLease, file: FileEntry, key: PageKey, page_id: int, start: int, stop: int
@@ -206,7 +198,7 @@ class ReadStream:
         try:
             at = start
             while at < stop:
-                window = self._scratch_window()[: min(stop - at, DISK_WINDOW_BYTES)]
+                window = self._scratch_window()[: min(stop - at, WINDOW_BYTES)]
                 try:
                     if not lease.readinto(window, at):
                         break
@@ -232,14 +224,14 @@ class ReadStream:
 
     def _scratch_window(self) -> memoryview:
         if self._scratch is None:
-            self._await_room(DISK_WINDOW_BYTES)
-            self._scratch = memoryview(bytearray(DISK_WINDOW_BYTES))
+            self._await_room(WINDOW_BYTES)
+            self._scratch = memoryview(bytearray(WINDOW_BYTES))
         return self._scratch
 
     def _drop_scratch(self) -> None:
         if self._scratch is not None:
             self._scratch = None
-            self._setting.fetcher.return_room(DISK_WINDOW_BYTES)
+            self._setting.fetcher.return_room(WINDOW_BYTES)
 
     def _read_back(self, lease: PageLease, key: PageKey) -> PageBuffer | None:
         """All of a page from disk, checked the first time; None on a fault, and the page is gone there."""
@@ -252,7 +244,6 @@ class ReadStream:
                 if good:
                     lease.mark_verified()
                 else:
-                    self.counters.disk_crc_failures += 1
                     lease.condemn()
             if not good:
                 self._setting.fetcher.release(buffer)
@@ -266,7 +257,7 @@ class ReadStream:
 
     def _absent(self, lease: PageLease | None, file: FileEntry, key: PageKey, page_id: int) -> PageBuffer:
         """A page that is not in RAM: read it back through ``lease``, or have it fetched."""
-        self._check_room(file)
+        self._setting.limits.check(file)
         for _ in range(LOOKS_MAX):
             if lease is not None and (buffer := self._read_back(lease, key)) is not None:
                 self._tier = DISK
@@ -289,18 +280,13 @@ class ReadStream:
             f"page {page_id} of {file.path!r} left every cache as fast as it came; try again", retry_after=1
         )
 
-    def _check_room(self, file: FileEntry) -> None:
-        if min(file.page_size_bytes, file.size) > self._setting.page_bytes_max:
-            raise CeilingExceeded(
-                f"{file.path!r} has pages of {file.page_size_bytes} bytes, more than cache.inflight_mib "
-                f"allows ({self._setting.page_bytes_max} bytes)",
-                path=file.path,
-            )
-
     def _begin_looking_ahead(self) -> None:
         self._join()
-        self._ahead = ReadAhead(self._plan, self._setting.coalesce_bytes, self._setting.ahead_bytes)
-        self._uses = self._plan.page_uses()
+        self._ahead = ReadAhead(
+            self._plan, self._setting.limits.coalesce_bytes, self._setting.limits.ahead_bytes
+        )
+        reuse = Reuse(self._plan, self._setting.limits.ahead_bytes)
+        self._reuse = None if reuse.is_pointless else reuse
 
     def _join(self) -> int:
         if self._read is None:
@@ -308,7 +294,7 @@ class ReadStream:
         return self._read
 
     def _look_ahead(self, file: FileEntry, page_id: int) -> None:
-        window = (file.path, grid.window_of(file, page_id, self._setting.coalesce_bytes))
+        window = (file.path, grid.window_of(file, page_id, self._setting.limits.coalesce_bytes))
         if window != self._window:
             self._window = window
             assert self._ahead is not None
@@ -323,7 +309,7 @@ class ReadStream:
             (step,) = steps
             missing_bytes = 0
             assert self._ahead is not None
-            if step.file.page_size_bytes <= self._setting.page_bytes_max:
+            if step.file.page_size_bytes <= self._setting.limits.room_bytes_max:
                 source = self._source(step.file)
                 wanted = [
                     page_id
@@ -345,22 +331,20 @@ class ReadStream:
             source = self._sources[file.path] = PageSource(manifest.ns, manifest.version, file, key)
         return source
 
-    def _used(self, file: FileEntry, page_id: int) -> None:
-        """Keep the current page at hand while later slices come back to it; as much as a lookahead."""
-        page = (file.path, page_id)
-        left = self._uses.get(page, 1) - 1
-        self._uses[page] = left
-        if left > 0 and self._current is not None and self._current_key is not None:
-            buffer = self._setting.ram.hold(self._current_key)
-            if buffer is not None:
-                if (before := self._held.pop(self._current_key, None)) is not None:
-                    self._setting.fetcher.release(before)
-                self._held[self._current_key] = buffer
-                while sum(held.length for held in self._held.values()) > self._setting.ahead_bytes:
-                    _, oldest = self._held.popitem(last=False)
-                    self._setting.fetcher.release(oldest)
+    def _keep_at_hand(self, reuse: Reuse, file: FileEntry, page_id: int, length: int) -> None:
+        """Keep the current page, and let go of others, as later slices need them."""
+        for action in reuse.feed(SliceRead((file.path, page_id), length), time.monotonic()):
+            path, page = action.page
+            key = page_key(self._file_keys[path], page)
+            if isinstance(action, LetGoOfPage):
+                if (buffer := self._held.pop(key, None)) is not None:
+                    self._setting.fetcher.release(buffer)
+            elif key not in self._held and (buffer := self._setting.ram.hold(key)) is not None:
+                self._held[key] = buffer
 
     def _drop_held(self) -> None:
+        if self._reuse is not None:
+            self._reuse.feed(AllLetGo(), time.monotonic())
         self._came.clear()
         while self._held:
             _, buffer = self._held.popitem()

@@ -81,11 +81,6 @@ def _reads(statistics: PlaneStatistics) -> Iterator[Metric]:
     for tier, count in statistics.bytes_from.items():
         taken.add_metric([tier], count)
     yield taken
-    yield _count(
-        "disk_crc_failures",
-        "Pages that were wrong when a read found them on disk, and were fetched again",
-        statistics.disk_crc_failures,
-    )
 
 
 def _tiers(tiers: tuple[TierStatistics, ...]) -> Iterator[Metric]:

@@ -141,7 +141,6 @@ class MemoryPlane:
             bytes_from={"l1": 10, "l2": 20, "store": 30},
             bytes_from_store=31,
             bytes_asked_of_store=32,
-            disk_crc_failures=1,
             write_behind_bytes=64,
             writes_skipped=2,
             tiers=(

@@ -64,7 +64,6 @@ def value(samples: Samples, name: str, **labels: str) -> float:
         ("seekfs_read_pages_total", {"tier": "l2"}, 2),
         ("seekfs_read_bytes_total", {"tier": "l1"}, 10),
         ("seekfs_read_bytes_total", {"tier": "store"}, 30),
-        ("seekfs_disk_crc_failures_total", {}, 1),
         ("seekfs_tier_bytes", {"tier": "l1"}, 1),
         ("seekfs_tier_ceiling_bytes", {"tier": "l2"}, 5),
         ("seekfs_tier_pages", {"tier": "l2"}, 6),

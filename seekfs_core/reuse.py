@@ -1,0 +1,95 @@
+"""Which pages a read keeps at hand because it will come back to them.
+
+A batch may touch one page many times with others in between. Where no tier keeps the page (they
+may be small, or full of better ones), each return would cost a GET. So a read that misses keeps
+the pages that later slices of its plan need again, up to ``bytes_max``; the ones that it has not
+been to for longest go first.
+
+How it is driven: ``feed(SliceRead(page, length))`` after each slice; ``KeepPage`` and ``LetGoOfPage``
+say what to do. ``AllLetGo`` when memory is needed elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TypeAlias
+
+from attrs import define, field, frozen
+
+from seekfs_core.machine import advance
+from seekfs_core.plan import ReadPlan
+
+Page: TypeAlias = tuple[str, int]
+"""Path and page id."""
+
+
+@frozen
+class SliceRead:
+    """The read is done with one slice, of a page of ``length`` bytes."""
+
+    page: Page
+    length: int
+
+
+@frozen
+class AllLetGo:
+    """The driver has let go of every page that it kept."""
+
+
+@frozen
+class KeepPage:
+    """Keep this page at hand: a later slice needs it. It may be kept already."""
+
+    page: Page
+
+
+@frozen
+class LetGoOfPage:
+    page: Page
+
+
+@define
+class Reuse:
+    """See the module's text. Made from a plan when a read first misses."""
+
+    plan: ReadPlan
+    bytes_max: int
+    _uses_left: dict[Page, int] = field(init=False)
+    _kept: OrderedDict[Page, int] = field(factory=OrderedDict, init=False)
+    _now: float = field(default=float("-inf"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._uses_left = self.plan.page_uses()
+
+    @property
+    def is_pointless(self) -> bool:
+        """No page is touched twice: there is nothing to feed."""
+        return not self._uses_left
+
+    def feed(self, event: SliceRead | AllLetGo, now: float) -> tuple[KeepPage | LetGoOfPage, ...]:
+        """One event in, what to keep and let go of out; see ``seekfs_core.machine``."""
+        self._now = advance(self._now, now)
+        match event:
+            case AllLetGo():
+                self._kept.clear()
+                return ()
+            case SliceRead(page, length):
+                return self._slice_read(page, length)
+
+    def next_deadline(self) -> None:
+        """Nothing here waits for time."""
+
+    def _slice_read(self, page: Page, length: int) -> tuple[KeepPage | LetGoOfPage, ...]:
+        left = self._uses_left.get(page)
+        if left is None:
+            return ()
+        self._uses_left[page] = left - 1
+        if left <= 1:
+            return (LetGoOfPage(page),) if self._kept.pop(page, None) is not None else ()
+        self._kept[page] = length
+        self._kept.move_to_end(page)
+        actions: list[KeepPage | LetGoOfPage] = [KeepPage(page)]
+        while sum(self._kept.values()) > self.bytes_max:
+            oldest, _ = self._kept.popitem(last=False)
+            actions.append(LetGoOfPage(oldest))
+        return tuple(actions)
