@@ -127,8 +127,13 @@ class ObjectStore(Protocol):
         """Send part ``number`` (from 1); its ETag."""
         ...
 
-    def complete_upload(self, key: str, upload: str, etags: Sequence[str]) -> str | None:
-        """Join the parts, in order; the object's ETag. A 200 that holds an error is a failure."""
+    def complete_upload(
+        self, key: str, upload: str, etags: Sequence[str], *, if_none_match: bool = False
+    ) -> str | None:
+        """Join the parts, in order; the object's ETag. A 200 that holds an error is a failure.
+
+        ``if_none_match`` creates only; a refusal is ``PRECONDITION``, and the upload is still there.
+        """
         ...
 
     def abort_upload(self, key: str, upload: str) -> None:

@@ -200,7 +200,9 @@ class LocalStore:
             os.replace(temporary, os.path.join(directory, f"{number}-{etag}"))
         return f'"{etag}"'
 
-    def complete_upload(self, key: str, upload: str, etags: Sequence[str]) -> str | None:
+    def complete_upload(
+        self, key: str, upload: str, etags: Sequence[str], *, if_none_match: bool = False
+    ) -> str | None:
         path = self._writable_path(key)
         directory = self._upload_directory(upload)
         parts = [
@@ -214,7 +216,7 @@ class LocalStore:
                 _append(descriptor, part)
             os.fsync(descriptor)
             etag = _etag(descriptor, os.fstat(descriptor))
-            self._commit(temporary, path, key)
+            self._commit(temporary, path, key, if_none_match=if_none_match)
             shutil.rmtree(directory)
         return etag
 

@@ -206,19 +206,25 @@ class PatientStore:
         """Send part ``number`` (from 1); its ETag."""
         return self._explained(key, lambda: self.store.upload_part(key, upload, number, body))
 
-    def complete_upload(self, key: str, upload: str, etags: list[str], *, size: int) -> str | None:
-        """Join the parts; the object's ETag.
+    def complete_upload(
+        self, key: str, upload: str, etags: list[str], *, size: int, conditional: bool = True
+    ) -> Creation:
+        """Join the parts to an object of ``size`` bytes, where there is none. What is there already
+        is left as it is, and the upload is still to be aborted then.
 
-        An answer may be lost: asking again is then told that there is no such upload, although the
-        object, of ``size`` bytes, is there.
+        An answer may be lost: asking again is then told that there is no such upload, or that the
+        object is there. Whether it was made by us is not known then, and ``created`` is False.
         """
         try:
-            return self._patiently(lambda: self.store.complete_upload(key, upload, etags))
+            etag = self._patiently(
+                lambda: self.store.complete_upload(key, upload, etags, if_none_match=conditional)
+            )
+            return Creation(True, size, etag)
         except StoreError as error:
-            if error.failure.kind is FailureKind.MISSING:
+            if error.failure.kind in (FailureKind.MISSING, FailureKind.PRECONDITION):
                 there = self.stat(key)
-                if there is not None and there.size == size:
-                    return there.etag
+                if there is not None:
+                    return Creation(False, there.size, there.etag)
             _explain(error, key)
 
     def abort_upload(self, key: str, upload: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import urllib3
 from attrs import define, field, frozen
@@ -256,7 +256,9 @@ class SdkStore:
             raise bad_answer(f"the answer for part {number} has no ETag", status=answer.status)
         return etag
 
-    def complete_upload(self, key: str, upload: str, etags: Sequence[str]) -> str | None:
+    def complete_upload(
+        self, key: str, upload: str, etags: Sequence[str], *, if_none_match: bool = False
+    ) -> str | None:
         root = ElementTree.Element("CompleteMultipartUpload")
         root.set("xmlns", "http://s3.amazonaws.com/doc/2006-03-01/")
         for number, etag in enumerate(etags, 1):
@@ -265,6 +267,8 @@ class SdkStore:
             ElementTree.SubElement(part, "ETag").text = etag
         body = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
         headers = {"Content-Type": "application/xml"}
+        if if_none_match:
+            headers["If-None-Match"] = "*"
         answer = self._call(
             "POST", key, query={"uploadId": upload}, headers=headers, body=body, expect=(200,)
         )
@@ -274,7 +278,7 @@ class SdkStore:
         except ElementTree.ParseError:
             raise bad_answer("the answer to CompleteMultipartUpload is not XML", status=200) from None
         if not document.tag.endswith("CompleteMultipartUploadResult"):
-            raise StoreError(self._failure("POST", answer, conditional=False))
+            raise StoreError(self._failure("POST", answer, conditional=if_none_match))
         return child_text(document, "ETag")
 
     def abort_upload(self, key: str, upload: str) -> None:
@@ -395,7 +399,7 @@ class SdkStore:
         size = config.max_inflight_gets + 8
         if config.proxy is not None:
             proxy = urlsplit(config.proxy)
-            user = proxy.netloc.rpartition("@")[0]
+            user = unquote(proxy.netloc.rpartition("@")[0])
             manager = urllib3.ProxyManager(
                 f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}",
                 proxy_headers=urllib3.make_headers(proxy_basic_auth=user) if user else None,

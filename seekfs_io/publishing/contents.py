@@ -156,8 +156,16 @@ class _ContentUpload:
         there = self._patient.stat(key)
         if there is None:
             self._progress.expect(digest.size)
-            etag = upload_parts(self._patient, self._lanes, file, digest, key, self._progress)
-            there = ObjectStat(key=key, size=digest.size, etag=etag)
+            creation = upload_parts(
+                self._patient,
+                self._lanes,
+                file,
+                digest,
+                key,
+                self._progress,
+                conditional=not self._single_writer,
+            )
+            there = ObjectStat(key=key, size=creation.size, etag=creation.etag)
             self._count(digest.size)
         self._finish(file, digest, there)
 

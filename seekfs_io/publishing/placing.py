@@ -98,12 +98,14 @@ def put(
             key = file_object_key(ns, file.path)
             digest = digest_file(file, page_size_bytes, progress)
             there = patient.stat(key)
-            if there is not None:
-                refuse_other(file, digest, there, scanner)
-                return
-            progress.expect(digest.size)
-            upload_parts(patient, lanes, file, digest, key, progress)
-            uploaded.append(digest.size)
+            if there is None:
+                progress.expect(digest.size)
+                creation = upload_parts(patient, lanes, file, digest, key, progress)
+                if creation.created:
+                    uploaded.append(digest.size)
+                    return
+                there = ObjectStat(key=key, size=creation.size, etag=creation.etag)
+            refuse_other(file, digest, there, scanner)
 
         for file in files:
             if file.size <= PART_BYTES:

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from seekfs_core.errors import SeekfsError
 from seekfs_io.objects.base import StoreError
-from seekfs_io.objects.patient import PatientStore
+from seekfs_io.objects.patient import Creation, PatientStore
 from seekfs_io.publishing.digests import Digest, Digester, digest_of
 from seekfs_io.publishing.inputs import FileChanged, LocalFile, Opened
 from seekfs_io.publishing.progress import Progress
@@ -127,9 +127,16 @@ def part_size_bytes(size: int) -> int:
 
 
 def upload_parts(
-    patient: PatientStore, lanes: Lanes, file: LocalFile, digest: Digest, key: str, progress: Progress
-) -> str | None:
-    """Send a large file to ``key`` in parts; the object's ETag.
+    patient: PatientStore,
+    lanes: Lanes,
+    file: LocalFile,
+    digest: Digest,
+    key: str,
+    progress: Progress,
+    *,
+    conditional: bool = True,
+) -> Creation:
+    """Send a large file to ``key`` in parts, where there is nothing yet.
 
     ``digest`` is that of the first pass. Whatever goes wrong, the upload is aborted: nothing is
     at ``key`` then, and no parts are left behind that would be paid for.
@@ -152,10 +159,13 @@ def upload_parts(
         for each in parts:
             each.result()
         ordered = [etags[number] for number in sorted(etags)]
-        return patient.complete_upload(key, upload, ordered, size=digest.size)
+        creation = patient.complete_upload(key, upload, ordered, size=digest.size, conditional=conditional)
     except BaseException:
         _abort(patient, key, upload, parts)
         raise
+    if not creation.created:
+        _abort(patient, key, upload, parts)
+    return creation
 
 
 def _parts_of(size: int) -> Iterator[tuple[int, int]]:

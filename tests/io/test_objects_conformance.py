@@ -241,9 +241,20 @@ def test_multipart(store: ObjectStore) -> None:
     etags = [store.upload_part("big", upload, number, part) for number, part in enumerate(parts, 1)]
     # A part may be sent again; the later one counts.
     etags[2] = store.upload_part("big", upload, 3, b"other")
-    etag = store.complete_upload("big", upload, etags)
+    etag = store.complete_upload("big", upload, etags, if_none_match=True)
     assert store.head("big").etag == etag
     assert read_all(store.get("big")) == parts[0] + parts[1] + b"other"
+    assert [each.key for each in store.list("")] == ["big"]
+
+
+def test_an_upload_may_create_only(store: ObjectStore) -> None:
+    store.put("big", b"there")
+    upload = store.create_upload("big")
+    etag = store.upload_part("big", upload, 1, b"1")
+    refused = failure_of(lambda: store.complete_upload("big", upload, [etag], if_none_match=True))
+    assert refused.kind is FailureKind.PRECONDITION
+    assert read_all(store.get("big")) == b"there"
+    store.abort_upload("big", upload)
     assert [each.key for each in store.list("")] == ["big"]
 
 
