@@ -1,0 +1,132 @@
+"""HTTP/1.1 as it is on the wire: targets and headers go out as given, answers come back as they are.
+
+``requests`` would re-escape targets, follow, merge and decode; these tests are about exactly that.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import crc32c
+from attrs import field, frozen
+
+TIMEOUT_SECONDS = 60.0
+
+
+@frozen
+class Answer:
+    """``headers`` by lower-case name; a name that comes twice is a failure."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=len)
+
+    def problem(self, status: int, slug: str) -> dict[str, Any]:
+        """The problem document, after what all of them have in common was checked."""
+        assert self.status == status, (self.status, self.body[:500])
+        assert self.headers["content-type"] == "application/problem+json"
+        document = json.loads(self.body)
+        assert document["status"] == status
+        assert document["type"] == f"urn:seekfs:problem:{slug}", document
+        assert document["title"]
+        assert document["detail"]
+        assert document["request_id"] == self.headers["x-request-id"]
+        assert re.fullmatch("[0-9a-f]{16}", document["request_id"])
+        return dict(document)
+
+
+class Wire:
+    """One connection, kept alive from request to request: an answer out of step is noticed at the next."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+
+    def ask(
+        self, method: str, target: str, body: bytes | Iterator[bytes] | None = None, **headers: str
+    ) -> Answer:
+        """One request; underscores in names of headers become dashes."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self._connection.putrequest(method, target, skip_accept_encoding=True)
+        for name, value in named.items():
+            self._connection.putheader(name, value)
+        chunked = body is not None and not isinstance(body, bytes)
+        if chunked:
+            self._connection.putheader("Transfer-Encoding", "chunked")
+        elif body is not None:
+            self._connection.putheader("Content-Length", str(len(body)))  # type: ignore[arg-type]
+        self._connection.endheaders(body, encode_chunked=chunked)
+        return read_answer(self._connection.getresponse())
+
+    def get(self, target: str, **headers: str) -> Answer:
+        return self.ask("GET", target, **headers)
+
+    def head(self, target: str, **headers: str) -> Answer:
+        return self.ask("HEAD", target, **headers)
+
+    def post(self, target: str, body: bytes | Iterator[bytes], **headers: str) -> Answer:
+        return self.ask("POST", target, body, **headers)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_answer(response: http.client.HTTPResponse) -> Answer:
+    headers: dict[str, str] = {}
+    for name, value in response.getheaders():
+        assert name.lower() not in headers, f"{name} came twice"
+        headers[name.lower()] = value
+    return Answer(response.status, headers, response.read())
+
+
+@contextmanager
+def raw_connection(port: int, sent: bytes = b"") -> Iterator[socket.socket]:
+    """A plain socket, for requests that no client would make."""
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def exchange(port: int, sent: bytes) -> bytes:
+    """Everything that comes back until the daemon closes."""
+    with raw_connection(port, sent) as connection:
+        return b"".join(iter(lambda: connection.recv(1 << 20), b""))
+
+
+def read_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Status and payload of each frame, every CRC checked. Written from the contract's text alone."""
+    while data:
+        status, crc, length = struct.unpack("<IIQ", data[:16])
+        payload, data = data[16 : 16 + length], data[16 + length :]
+        assert len(payload) == length, "a frame that is cut"
+        assert crc32c.crc32c(payload) == crc, "a payload that is not what was sent"
+        yield status, payload
+
+
+def read_framed_items(data: bytes) -> list[bytes | dict[str, Any]]:
+    """The items of a framed answer: their bytes, or their problem document."""
+    items: list[bytes | dict[str, Any]] = []
+    so_far = b""
+    for status, payload in read_frames(data):
+        if status == 206:
+            so_far += payload
+            continue
+        items.append(so_far + payload if status == 200 else json.loads(payload))
+        so_far = b""
+    assert so_far == b"", "an item without its last frame"
+    return items
