@@ -25,6 +25,7 @@ import io
 import re
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -190,6 +191,12 @@ class PassThrough:
 
     upstream_host: str
     upstream_port: int
+    tls: ssl.SSLContext | None = field(default=None, kw_only=True)
+    """Speak TLS to clients with this; to the store it is always plain HTTP."""
+
+    connections_made: int = field(default=0, init=False)
+    """By clients, from construction on."""
+
     port: int = field(default=0, init=False)
     _listener: socket.socket | None = field(default=None, init=False)
     _changed: threading.Condition = field(factory=threading.Condition, init=False)
@@ -207,7 +214,7 @@ class PassThrough:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def when(self, matches: Callable[[Exchange], bool], plan: Plan, times: int | None = None) -> None:
         """Give ``plan`` to the next ``times`` requests that match (None: all). Rules are asked in
@@ -323,15 +330,18 @@ class PassThrough:
                 return
             with self._changed:
                 self._connections.add(client)
+                self.connections_made += 1
             if not self._up:
                 with contextlib.suppress(OSError):
                     client.shutdown(socket.SHUT_RDWR)
             self._start(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
-        upstream = _Upstream(self.upstream_host, self.upstream_port)
+        upstream = _Upstream(self._connect)
         try:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.tls is not None:
+                client = self._wrapped(client, self.tls)
             with client.makefile("rb") as requests:
                 while self._serve_one(client, requests, upstream):
                     pass
@@ -340,9 +350,24 @@ class PassThrough:
             pass
         finally:
             upstream.close()
-            with self._changed:
-                self._connections.discard(client)
             client.close()
+            with self._changed:
+                # Those that are closed: this client's, and the store's ends of it.
+                self._connections = {each for each in self._connections if each.fileno() >= 0}
+
+    def _connect(self) -> socket.socket:
+        upstream = socket.create_connection((self.upstream_host, self.upstream_port), WAIT_SECONDS_MAX)
+        upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self._changed:
+            self._connections.add(upstream)
+        return upstream
+
+    def _wrapped(self, client: socket.socket, tls: ssl.SSLContext) -> socket.socket:
+        wrapped = tls.wrap_socket(client, server_side=True)
+        with self._changed:
+            self._connections.discard(client)
+            self._connections.add(wrapped)
+        return wrapped
 
     def _serve_one(self, client: socket.socket, requests: io.BufferedReader, upstream: _Upstream) -> bool:
         """One request; whether the connection may carry another."""
@@ -361,7 +386,8 @@ class PassThrough:
         except _Closed:
             outcome = "closed"
             return False
-        except OSError:
+        except (OSError, ValueError):
+            # ValueError: what the store sends is no HTTP.
             return False
         finally:
             with self._changed:
@@ -403,15 +429,15 @@ class PassThrough:
         send = upstream.begin(exchange.request.without("Expect"))
         _expect(exchange.request, client)
         self._receive(exchange, requests, send)
-        head = upstream.read_head()
+        answer = upstream.read_head()
         if plan.drop == "answer":
             raise _Ended("dropped")
         self._hold(plan.hold_head)
-        if plan.change_head is not None:
-            head = plan.change_head(head)
+        head = answer if plan.change_head is None else plan.change_head(answer)
         self._answered(exchange, head.status)
         self._send(exchange, client, head.encode())
-        self._send_body(exchange, client, head, upstream, plan)
+        # The body is framed as the store has said, whatever the client is told.
+        self._send_body(exchange, client, answer, upstream, plan)
         return (head.get("connection") or "").lower() != "close"
 
     def _receive(
@@ -510,8 +536,7 @@ class PassThrough:
 class _Upstream:
     """The store's end of one client connection."""
 
-    host: str
-    port: int
+    connect: Callable[[], socket.socket]
     _socket: socket.socket | None = field(default=None, init=False)
     _answers: io.BufferedReader | None = field(default=None, init=False)
 
@@ -521,8 +546,7 @@ class _Upstream:
         if connection is None or select.select([connection], [], [], 0)[0]:
             # None yet, or the store has closed it in the meantime.
             self.close()
-            self._socket = connection = socket.create_connection((self.host, self.port), WAIT_SECONDS_MAX)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = connection = self.connect()
             self._answers = connection.makefile("rb")
         connection.sendall(head.encode())
         return connection.sendall
