@@ -3,7 +3,8 @@
 ====  ============================================================================================
 0     it did what was asked
 1     it failed: the store, the daemon, a file, a conflict; a sentence on stderr says what and where
-2     it was called wrongly: an unknown flag, a missing argument, a name that cannot be one
+2     it was called wrongly: an unknown flag, a missing argument, a name that cannot be one, a
+      configuration that cannot be used
 130   it was interrupted (SIGINT, SIGTERM, SIGHUP): uploads aborted, nothing half-published
 ====  ============================================================================================
 
@@ -90,7 +91,7 @@ def _invoke(command: click.Command, arguments: Sequence[str]) -> int:
     except ConfigError as error:
         for problem in error.problems:
             explain(str(problem))
-        return EXIT_FAILED
+        return EXIT_CALLED_WRONGLY
     except (SeekfsError, StoreError) as error:
         explain(str(error))
         return EXIT_FAILED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from seekfs_io.cli.daemon import cat, head, health, serve
+from seekfs_io.cli.data import manifest, publish, put
 from seekfs_io.cli.setup import bucket, config, demo
 
 
@@ -18,5 +19,5 @@ def seekfs() -> None:
     """
 
 
-for command in (serve, cat, head, health, config, bucket, demo):
+for command in (serve, publish, put, manifest, cat, head, health, config, bucket, demo):
     seekfs.add_command(command)

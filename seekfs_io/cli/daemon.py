@@ -10,19 +10,15 @@ import click
 from seekfs_io.cli.boundary import Failed
 from seekfs_io.cli.options import (
     NUMBER,
-    VERSION,
     config_option,
     daemon_url,
     json_option,
     namespace_argument,
     path_argument,
     url_option,
+    version_option,
 )
 from seekfs_io.cli.output import emit, emit_bytes, emit_json
-
-version_option = click.option(
-    "--version", type=VERSION, metavar="N", help="This version, not the current one."
-)
 
 
 @click.command()

@@ -65,6 +65,20 @@ url_option = click.option(
 )
 namespace_argument = click.argument("ns", callback=_namespace)
 path_argument = click.argument("path", callback=_path)
+version_option = click.option(
+    "--version", type=VERSION, metavar="N", help="This version, not the current one."
+)
+overwrite_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Win over a change of the same path that somebody else published meanwhile.",
+)
+single_writer_option = click.option(
+    "--single-writer",
+    is_flag=True,
+    help="Nobody else publishes: go on where the store does not honour conditional writes.",
+)
+optional_paths_argument = click.argument("paths", metavar="[PATH]...", nargs=-1, callback=_paths)
 paths_argument = click.argument("paths", metavar="PATH...", nargs=-1, required=True, callback=_paths)
 as_option = click.option(
     "--as",

@@ -63,11 +63,17 @@ def bucket_make(config_path: str | None, as_json: bool) -> None:
 
 
 @click.command()
-def demo() -> None:
+@json_option
+def demo(as_json: bool) -> None:
     """A whole round on this machine: a real S3 server, a publish, the daemon, reads checked byte for byte.
 
     Everything happens on loopback and in one temporary directory, and nothing is left behind.
     """
     from seekfs_io.demo import run_demo
+    from seekfs_io.demo.report import as_document, render
 
-    run_demo()
+    rows = run_demo(say)
+    if as_json:
+        emit_json({"reads": as_document(rows)})
+    else:
+        emit(render(rows))

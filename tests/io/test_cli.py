@@ -138,7 +138,7 @@ def test_config_check_says_everything_that_is_wrong(seekfs: Callable[..., Ran], 
 
 def test_a_configuration_that_is_not_there_is_named(seekfs: Callable[..., Ran]) -> None:
     ran = seekfs("health", "--config", "no/such.toml")
-    assert (ran.status, ran.out) == (1, b"")
+    assert (ran.status, ran.out) == (2, b"")
     assert "no/such.toml" in ran.err
 
 
