@@ -8,7 +8,7 @@ gunicorn 27's threaded worker leaves three doors open, which this closes:
 * A connection on which nothing was sent yet holds a thread for five seconds. Here it waits in the
   poller, like one that is kept alive.
 * Closing a connection gracefully waits up to two seconds for the client, in the one thread that accepts
-  and polls for everybody. Here that wait is the handling thread's.
+  and polls for everybody. Here the poller waits, for all of them at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import errno
 import logging
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING
 
 from gunicorn.workers.gthread import TConn  # type: ignore[import-untyped]
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("seekfs.http")
 
 LINGER_SECONDS_MAX = 2.0
-"""How long an answer's client may take to close, or to send what of its request was not read."""
+"""How long a client may take to close after its last answer, or to send what of its request was not read."""
 
 _GONE = frozenset(
     (
@@ -46,7 +45,8 @@ _GONE = frozenset(
     )
 )
 
-_LINGER_STEP_BYTES = 64 * 1024
+_DRAIN_BYTES = 64 * 1024
+_DRAIN_STEPS = 16
 _TIMEVAL = struct.Struct("ll")
 _ABORT = struct.pack("ii", 1, 0)
 """``SO_LINGER`` of no time: the kernel throws away what the client does not take."""
@@ -55,7 +55,7 @@ _ABORT = struct.pack("ii", 1, 0)
 class ClientSocket(socket.socket):
     """A blocking socket on which no single wait takes longer than ``set_patience`` said."""
 
-    has_given_up = False
+    has_stopped_reading = False
     patience_seconds = 0.0
 
     def set_patience(self, seconds: float) -> None:
@@ -86,7 +86,7 @@ class ClientSocket(socket.socket):
         # Where the socket is not blocking nobody has waited: EAGAIN is then only an answer.
         if not isinstance(error, BlockingIOError) or self.gettimeout() is not None:
             return error
-        self.has_given_up = True
+        self.has_stopped_reading = what == "reading"
         reason = f"the client stopped {what} for {self.patience_seconds:g} seconds (api.send_timeout_sec)"
         log.info("%s: %s", self._peer(), reason)
         return Disconnected(reason)
@@ -102,22 +102,34 @@ class ClientSocket(socket.socket):
 class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     """One connection; ``sock`` is a ``ClientSocket``."""
 
-    def linger(self) -> None:
-        """Say that nothing more will come, and let the client take what is on its way.
+    def say_goodbye(self) -> bool:
+        """Say that nothing more will come; True where the client may have to be waited for.
 
-        Closing with unread bytes of a request would reset the connection, and the answer with it.
+        Closing with unread bytes of a request would reset the connection, and the answer with it. So the
+        client gets a moment to close first, in which what it sends is thrown away (``drain``).
         """
         sock: ClientSocket = self.sock
-        with contextlib.suppress(OSError):
-            if sock.has_given_up:
+        try:
+            if sock.has_stopped_reading:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-                return
+                return False
+            sock.setblocking(False)
             sock.shutdown(socket.SHUT_WR)
-            deadline = time.monotonic() + LINGER_SECONDS_MAX
-            while (remaining := deadline - time.monotonic()) > 0:
-                sock.settimeout(remaining)
-                if not sock.recv(_LINGER_STEP_BYTES):
-                    return
+        except OSError:
+            return False
+        return self.drain()
+
+    def drain(self) -> bool:
+        """Throw away what has come; False when the client has closed, or is not there any more."""
+        try:
+            for _ in range(_DRAIN_STEPS):
+                if not self.sock.recv(_DRAIN_BYTES):
+                    return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
 
     def cut(self) -> None:
         """End it from another thread: whoever sends or receives on it is woken with an error."""
@@ -125,6 +137,6 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self, graceful: bool = False) -> None:
-        """Close at once: ``linger`` has done the waiting. Called on the thread that polls."""
+        """Close at once; the waiting, where there is any, has been done."""
         with contextlib.suppress(OSError):
             self.sock.close()

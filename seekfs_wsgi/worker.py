@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures import Future
 from functools import partial
 from selectors import EVENT_READ
 from typing import Any
@@ -27,7 +28,7 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker  # type
 
 from seekfs_io import logs
 from seekfs_wsgi import daemon
-from seekfs_wsgi.connections import ClientSocket, Connection
+from seekfs_wsgi.connections import LINGER_SECONDS_MAX, ClientSocket, Connection
 from seekfs_wsgi.problems import CONTENT_TYPE, INTERNAL, Problem, new_request_id, status_line
 
 log = logging.getLogger("seekfs.http")
@@ -79,6 +80,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(*args, **kwargs)
         self.in_hand: set[Connection] = set()
         """Connections that a thread is with now. Sets take one item at a time without a lock."""
+        self.leaving: dict[Connection, None] = {}
+        """Connections that have had their last answer, and whose clients are yet to close."""
         self._patience_seconds = daemon.running_config().api.send_timeout_sec
 
     def init_process(self) -> None:
@@ -121,12 +124,42 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle(self, conn: Connection) -> Any:
         self.in_hand.add(conn)
         try:
-            goes_on = super().handle(conn)
-            if not goes_on:
-                conn.linger()
-            return goes_on
+            return super().handle(conn)
         finally:
             self.in_hand.discard(conn)
+
+    def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
+        """Called on the polling thread when a thread is done with a connection."""
+        if not fs.cancelled() and fs.exception() is None and fs.result():
+            super().finish_request(conn, fs)
+        elif conn.say_goodbye():
+            conn.timeout = time.monotonic() + LINGER_SECONDS_MAX
+            self.leaving[conn] = None
+            self.poller.register(conn.sock, EVENT_READ, partial(self.on_leaving_socket_readable, conn))
+        else:
+            self._close(conn)
+
+    def on_leaving_socket_readable(self, conn: Connection, client: ClientSocket) -> None:
+        """A client that has its last answer says more, or has closed."""
+        if not conn.drain():
+            self._forget_leaving(conn)
+
+    def murder_pending(self) -> None:
+        """Called at every turn of the polling thread: close what has waited long enough."""
+        super().murder_pending()
+        now = time.monotonic()
+        # In the order in which they began to wait, all for the same time.
+        while self.leaving and (longest := next(iter(self.leaving))).timeout <= now:
+            self._forget_leaving(longest)
+
+    def _forget_leaving(self, conn: Connection) -> None:
+        del self.leaving[conn]
+        self.poller.unregister(conn.sock)
+        self._close(conn)
+
+    def _close(self, conn: Connection) -> None:
+        self.nr_conns -= 1
+        conn.close()
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -1,0 +1,512 @@
+"""The daemon as a process: how it starts, what it refuses, how it ends, and clients that misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from seekfs_io.config import S3Config
+from seekfs_io.objects import open_store
+from tests.e2e.http_wire import Wire, exchange, raw_connection, read_answer
+from tests.support.daemon import Daemon
+from tests.support.dataset import MIB, File, some_bytes, write_dataset
+
+WAIT_SECONDS: Final = 60.0
+BIG: Final = some_bytes(48 * MIB, 1)
+FILES: Final = {"a": File(b"0123456789"), "big": File(BIG)}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Of a daemon on the ``file`` engine: what is tested here does not depend on the store."""
+    root = tmp_path_factory.mktemp("store")
+    store = open_store(S3Config(engine="file", endpoint=str(root)))
+    store.create_bucket()
+    write_dataset(store, "dev", FILES)
+    store.close()
+    return {"s3.engine": "file", "s3.endpoint": str(root), "api.drain_sec": 20}
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path, settings: dict[str, object]) -> Iterator[Callable[..., Daemon]]:
+    """``make_daemon(by_hand=…, arguments=…, **settings)``: not started yet, ended with the test."""
+    made: list[Daemon] = []
+
+    def make(
+        by_hand: bool = False,
+        arguments: tuple[str, ...] = (),
+        environ: dict[str, str] | None = None,
+        **more: object,
+    ) -> Daemon:
+        dotted = {name.replace("__", "."): value for name, value in more.items()}
+        made.append(
+            Daemon(
+                tmp_path / f"daemon{len(made)}",
+                {**settings, **dotted},
+                by_hand=by_hand,
+                arguments=arguments,
+                environ=environ or {},
+            )
+        )
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.close()
+
+
+DaemonMaker = Callable[..., Daemon]
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.01)
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def listing(directory: str | Path) -> set[str]:
+    return {os.path.join(where, name) for where, _, names in os.walk(directory) for name in names}
+
+
+def value(metrics: str, name: str, **labels: str) -> float:
+    (found,) = [
+        sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == name and sample.labels == labels
+    ]
+    return found
+
+
+# -- starting ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["serve", "gunicorn"])
+def test_both_ways_start_the_same_daemon(make_daemon: DaemonMaker, by_hand: bool) -> None:
+    shared_before = {name for name in os.listdir("/dev/shm") if "gunicorn" in name}
+    daemon = make_daemon(by_hand=by_hand).start()
+    with Wire(daemon.port) as wire:
+        answer = wire.get("/blob?ns=dev&path=a")
+        assert answer.body == b"0123456789"
+        assert answer.headers["connection"] == "keep-alive"
+        assert len(answer.headers["x-request-id"]) == 16
+        assert wire.get("/blob?ns=dev&path=big").body == BIG
+        # Longer than gunicorn's own limit for a request line is.
+        assert wire.get(f"/blob?ns=dev&path={'%61' * 1024}&hash={'0' * 64}").status == 404
+    # One master, one worker, and the threads that were not asked for are 16.
+    assert len(daemon.pids) == 2
+    assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log
+    for line in daemon.log.splitlines():
+        assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ [a-z_.]+: ", line), line
+    assert listing(daemon.directory / "home") == set()
+    assert {name for name in os.listdir("/dev/shm") if "gunicorn" in name} == shared_before
+
+
+def test_the_log_as_json(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon(log__format="json").start()
+    with Wire(daemon.port) as wire:
+        request_id = wire.get("/blob?ns=dev&path=none").headers["x-request-id"]
+        wire.get("/blob?ns=dev&path=%zz")
+    assert daemon.stop() == 0
+    events = [json.loads(line) for line in daemon.log.splitlines()]
+    (refused,) = [event for event in events if event.get("request_id") == request_id]
+    assert "none" in refused["message"]
+    assert any("Listening at" in event["message"] for event in events)
+
+
+def test_the_command_line_goes_before_the_file(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon(api__listen="127.0.0.1:1")
+    daemon.arguments = (f"--listen=127.0.0.1:{daemon.port}", "--threads=3", "--workers=1")
+    daemon.start()
+    with Wire(daemon.port) as wire:
+        assert wire.get("/healthz").body == b"ok"
+
+
+def test_a_unix_socket(make_daemon: DaemonMaker, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    daemon = make_daemon(api__listen=f"unix:{path}").spawn()
+    wait_until(path.exists, "the socket is there")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(WAIT_SECONDS)
+        connection.connect(str(path))
+        connection.sendall(b"GET /blob?ns=dev&path=big HTTP/1.1\r\nHost: x\r\n\r\n")
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert read_answer(response).body == BIG
+    second = make_daemon(api__listen=f"unix:{path}").spawn()
+    assert second.wait() == 1
+    assert "in use" in second.log
+    assert daemon.stop() == 0
+    assert not path.exists()
+
+
+# -- what is refused -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["serve", "gunicorn"])
+def test_every_mistake_of_the_configuration_is_named_and_nothing_starts(
+    make_daemon: DaemonMaker, by_hand: bool
+) -> None:
+    daemon = make_daemon(
+        by_hand=by_hand, api__listn="x", s3__max_inflight_gets=-1, cache__slab_size_mib="big"
+    ).spawn()
+    assert daemon.wait() == 2
+    lines = daemon.log.splitlines()
+    assert len(lines) == 3, daemon.log
+    for key in ("api.listn", "s3.max_inflight_gets", "cache.slab_size_mib"):
+        assert sum(key in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "arguments"),
+    [(False, ("--workers=2",)), (False, ("--workers", "99")), (True, ("--workers=2",))],
+)
+def test_more_than_one_worker_is_refused_in_a_sentence(
+    make_daemon: DaemonMaker, by_hand: bool, arguments: tuple[str, ...]
+) -> None:
+    daemon = make_daemon(by_hand=by_hand, arguments=arguments).spawn()
+    assert daemon.wait() == 2
+    assert "one process holds the caches" in daemon.log.splitlines()[-1]
+
+
+def test_web_concurrency_is_not_ours(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon(environ={"WEB_CONCURRENCY": "4"}).start()
+    assert len(daemon.pids) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--workers=0",), ("--threads=x",), ("--threads=0",), ("--port=1",), ("file",), ("--listen=nowhere",)],
+)
+def test_wrong_arguments(make_daemon: DaemonMaker, arguments: tuple[str, ...]) -> None:
+    daemon = make_daemon(arguments=arguments).spawn()
+    assert daemon.wait() == 2
+    assert daemon.log
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["serve", "gunicorn"])
+def test_a_directory_of_somebody_else_is_refused_in_a_sentence(
+    make_daemon: DaemonMaker, tmp_path: Path, by_hand: bool
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.tex").write_text("years of work")
+    daemon = make_daemon(by_hand=by_hand, cache__l2__segment_path=str(theirs)).spawn()
+    assert daemon.wait() == 1
+    assert "thesis.tex" in daemon.log.splitlines()[-1]
+    assert os.listdir(theirs) == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["serve", "gunicorn"])
+def test_what_only_the_worker_finds_out_ends_the_master_too(make_daemon: DaemonMaker, by_hand: bool) -> None:
+    """No room for one page beside the index: known when the tier is opened, in the worker."""
+    daemon = make_daemon(by_hand=by_hand, cache__l2_ssd_gib=0.008).spawn()
+    assert daemon.wait() not in (0, 2)
+    (line,) = [line for line in daemon.log.splitlines() if "cannot start" in line]
+    assert "cache.l2_ssd_gib" in line
+    assert daemon.log.count("Booting worker") == 1
+
+
+def test_a_second_daemon_of_the_same_directory_is_refused(make_daemon: DaemonMaker, tmp_path: Path) -> None:
+    first = make_daemon(cache__l2__segment_path=str(tmp_path / "l2")).start()
+    second = make_daemon(cache__l2__segment_path=str(tmp_path / "l2")).spawn()
+    assert second.wait() == 1
+    assert "in use" in second.log.splitlines()[-1]
+    with Wire(first.port) as wire:
+        assert wire.get("/blob?ns=dev&path=a").status == 200
+
+
+def test_a_port_that_is_taken_is_a_sentence(make_daemon: DaemonMaker) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        daemon = make_daemon(api__listen=f"127.0.0.1:{port}").spawn()
+        assert daemon.wait() == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in daemon.log.splitlines()[-1]
+
+
+# -- the end -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def slow_reader(port: int, target: str = "/blob?ns=dev&path=big") -> Iterator[http.client.HTTPResponse]:
+    """An answer that has begun, and of which more is to be sent than all buffers hold."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        connection.settimeout(WAIT_SECONDS)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 200
+        yield response
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_streams_finish_and_nobody_new_comes_in(make_daemon: DaemonMaker, number: signal.Signals) -> None:
+    daemon = make_daemon().start()
+    with Wire(daemon.port) as idle, slow_reader(daemon.port) as response:
+        assert idle.get("/healthz").status == 200
+        received = response.read(1 * MIB)
+        os.kill(daemon.pid, number)
+        wait_until(lambda: refuses(daemon.port), "the port is closed")
+        assert received + response.read() == BIG
+    assert daemon.wait() == 0
+
+
+def test_a_stream_that_does_not_end_is_cut_after_drain_sec(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon(api__drain_sec=1).start()
+    with slow_reader(daemon.port) as response:
+        assert daemon.stop() == 0
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            response.read()
+
+
+def test_a_second_signal_ends_at_once(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon(api__drain_sec=3600).start()
+    pids = daemon.pids
+    with slow_reader(daemon.port):
+        os.kill(daemon.pid, signal.SIGTERM)
+        wait_until(lambda: refuses(daemon.port), "the port is closed")
+        os.kill(daemon.pid, signal.SIGTERM)
+        assert daemon.wait() == -signal.SIGTERM
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "all processes have ended")
+
+
+def test_a_master_that_is_killed_takes_its_worker_along_and_the_port_is_free(
+    make_daemon: DaemonMaker,
+) -> None:
+    daemon = make_daemon().start()
+    with slow_reader(daemon.port):
+        daemon.kill()
+    daemon.start()
+    with Wire(daemon.port) as wire:
+        assert wire.get("/blob?ns=dev&path=a").status == 200
+
+
+def test_a_worker_that_is_killed_is_replaced(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon().start()
+    (worker,) = set(daemon.pids) - {daemon.pid}
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: set(daemon.pids) - {daemon.pid, worker}, "another worker is there")
+    daemon.wait_until_ready()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGUSR1])
+def test_signals_of_gunicorn_that_would_start_another_process_do_nothing(
+    make_daemon: DaemonMaker, number: signal.Signals
+) -> None:
+    daemon = make_daemon().start()
+    pids = daemon.pids
+    os.kill(daemon.pid, number)
+    wait_until(lambda: f"Handling signal: {number.name[3:].lower()}" in daemon.log, "it was handled")
+    with Wire(daemon.port) as wire:
+        assert wire.get("/healthz").status == 200
+    assert daemon.pids == pids
+
+
+def test_pages_that_wait_for_the_disk_are_written_before_the_end(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon().start()
+    with Wire(daemon.port) as wire:
+        assert wire.get("/blob?ns=dev&path=big").body == BIG
+    assert daemon.restart() == 0
+    with Wire(daemon.port) as wire:
+        assert wire.get("/blob?ns=dev&path=big").body == BIG
+        metrics = wire.get("/metrics").body.decode()
+    assert value(metrics, "seekfs_store_requests_started_total", kind="pages") == 0
+    assert value(metrics, "seekfs_tier_crc_failures_total", tier="l2") == 0
+
+
+# -- clients -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, object]) -> Iterator[Daemon]:
+    """A daemon that waits one second for a client, with two threads only."""
+    quick = {"api.send_timeout_sec": 1}
+    directory = tmp_path_factory.mktemp("impatient")
+    with Daemon(directory, {**settings, **quick}, arguments=("--threads=2",)) as running:
+        yield running
+
+
+def test_clients_that_stop_reading_do_not_hold_the_daemon(impatient: Daemon) -> None:
+    with contextlib.ExitStack() as stack:
+        stuck = [stack.enter_context(slow_reader(impatient.port)) for _ in range(2)]
+        # Both threads are with them, until the daemon gives up on one.
+        with Wire(impatient.port) as wire:
+            assert wire.get("/blob?ns=dev&path=a").body == b"0123456789"
+        for response in stuck:
+            wait_until(lambda: impatient.log.count("stopped reading") >= 2, "both were given up")
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                response.read()
+
+
+def test_clients_that_stop_sending_do_not_hold_the_daemon(impatient: Daemon) -> None:
+    before = impatient.log.count("stopped sending")
+    beginnings = [
+        b"GET /blob?ns=dev",
+        b"POST /readv?ns=dev HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n[",
+    ]
+    with contextlib.ExitStack() as stack:
+        stuck = [stack.enter_context(raw_connection(impatient.port, sent)) for sent in beginnings * 2]
+        with Wire(impatient.port) as wire:
+            assert wire.get("/healthz").body == b"ok"
+        for connection in stuck:
+            assert connection.recv(100) == b""
+    assert impatient.log.count("stopped sending") == before + 4
+
+
+def test_connections_on_which_nothing_is_sent_hold_no_thread(impatient: Daemon) -> None:
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(raw_connection(impatient.port)) for _ in range(40)]
+        # A thread each for five seconds, as gunicorn has it, would be 100 seconds of waiting.
+        with Wire(impatient.port) as wire:
+            assert wire.get("/healthz").body == b"ok"
+        for connection in idle:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for connection in idle:
+            assert b"".join(iter(lambda c=connection: c.recv(4096), b"")).endswith(b"ok")
+
+
+def test_a_client_that_leaves_half_way_is_no_error(impatient: Daemon) -> None:
+    for _ in range(5):
+        with slow_reader(impatient.port) as response:
+            response.read(100_000)
+    with Wire(impatient.port) as wire:
+        assert wire.get("/blob?ns=dev&path=big").body == BIG
+
+        def cut_off() -> float:
+            metrics = wire.get("/metrics").body.decode()
+            return value(metrics, "seekfs_http_answers_cut_off_total", endpoint="/blob")
+
+        wait_until(lambda: cut_off() >= 5, "all five are counted")
+    impatient.check_log()
+
+
+def test_a_slow_client_that_goes_on_reading_gets_everything(impatient: Daemon) -> None:
+    """Slower than ``send_timeout_sec`` in all, never silent for so long."""
+    with slow_reader(impatient.port, "/blob?ns=dev&path=big&len=8388608") as response:
+        received = bytearray()
+        pause = threading.Event()
+        while piece := response.read(256 * 1024):
+            received += piece
+            pause.wait(0.05)
+    assert received == BIG[: 8 * MIB]
+
+
+def test_pipelined_requests_are_answered_in_order(impatient: Daemon) -> None:
+    requests = b"".join(
+        f"GET /blob?ns=dev&path=a&off={off}&len=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode() for off in range(9)
+    )
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answers = exchange(impatient.port, requests + last).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    assert [answer.partition(b"\r\n\r\n")[2] for answer in answers] == [b"%d" % off for off in range(9)] + [
+        b"ok"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /healthz\r\n\r\n", 400),
+        (b"get /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/3.0\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"POST /readv HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nExpect: miracles\r\n\r\n", 417),
+        (b"GET / HTTP/1.1\r\nTransfer-Encoding: magic\r\n\r\n", 501),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_what_is_no_http_is_a_problem_document_too(impatient: Daemon, sent: bytes, status: int) -> None:
+    head, _, body = exchange(impatient.port, sent).partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0].startswith(f"HTTP/1.1 {status} ")
+    headers = dict(line.lower().split(": ", 1) for line in lines[1:])
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert headers["content-length"] == str(len(body))
+    document = json.loads(body)
+    assert document["status"] == status
+    assert document["request_id"] == headers["x-request-id"]
+    assert sum(document["request_id"] in line for line in impatient.log.splitlines()) == 1
+
+
+def test_many_clients_at_once(impatient: Daemon) -> None:
+    def read(number: int) -> bool:
+        with Wire(impatient.port) as wire:
+            first = number * 1_000_003 % (40 * MIB)
+            return all(
+                wire.get(f"/blob?ns=dev&path=big&off={off}&len=4096").body == BIG[off : off + 4096]
+                for off in range(first, first + 20 * 4096, 4096)
+            )
+
+    with ThreadPoolExecutor(32) as pool:
+        assert all(pool.map(read, range(64)))
+
+
+def test_what_reads_cost_is_in_the_metrics_and_the_advice(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon().start()
+    with Wire(daemon.port) as wire:
+        assert wire.get("/blob?ns=dev&path=big").body == BIG
+        assert wire.get("/blob?ns=dev&path=big").body == BIG
+        metrics = wire.get("/metrics").body.decode()
+        advice = json.loads(wire.get("/advisor").body)
+    assert value(metrics, "seekfs_store_requests_started_total", kind="pages") == 2
+    assert value(metrics, "seekfs_store_bytes_received_total") == len(BIG)
+    count = "seekfs_http_request_duration_seconds_count"
+    assert value(metrics, count, endpoint="/blob", status="2xx") == 2
+    assert value(metrics, "seekfs_http_body_bytes_total", endpoint="/blob") == 2 * len(BIG)
+    (dev,) = advice["namespaces"]
+    assert (dev["ns"], dev["version"], dev["files"], dev["bytes"]) == ("dev", 1, 2, len(BIG) + 10)
+    assert dev["gets_made"] == 2
+    assert sum(dev["bytes_from"].values()) == 2 * len(BIG)
+
+
+def test_looking_past_the_cache(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon(api__debug=True).start()
+    key = "namespaces/dev/files/a"
+    with Wire(daemon.port) as wire:
+        head = json.loads(wire.get("/test_head?ns=dev&path=a").body)
+        assert (head["key"], head["size"]) == (key, 10)
+        assert head["etag"]
+        assert json.loads(wire.get(f"/test_head?key={key}").body) == head
+        wire.get("/test_head?key=nothing").problem(502, "store-answered-wrongly")
+        got = json.loads(wire.get("/test_s3?ns=dev&path=a&off=4&len=100").body)
+        assert (got["key"], got["off"], got["len"], got["bytes"], got["status"]) == (key, 4, 100, 6, 206)
+        assert got["seconds"] >= 0
+        staged = json.loads(wire.get("/test_stream?ns=dev&path=big&page_id=3").body)
+        assert (staged["page_id"], staged["off"], staged["len"]) == (3, 24 * MIB, 8 * MIB)
+        assert (staged["tier"], staged["bytes_fetched"]) == ("l2", 8 * MIB)
+        assert json.loads(wire.get("/test_stream?ns=dev&path=big&page_id=3").body)["bytes_fetched"] == 0
+        wire.get("/test_stream?ns=dev&path=big&page_id=6").problem(416, "range-not-satisfiable")
