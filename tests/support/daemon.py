@@ -37,7 +37,13 @@ STOP_SECONDS_MAX = 90.0
 POLL_SECONDS = 0.02
 
 # What a log never shows, whatever has happened.
-_NEVER_LOGGED = ("Traceback (most recent call last)", "Signature=", "AWS4-HMAC-SHA256")
+_NEVER_LOGGED = (
+    "Traceback (most recent call last)",
+    " traceback=",
+    '"traceback":',
+    "Signature=",
+    "AWS4-HMAC-SHA256",
+)
 
 
 class DaemonFailed(AssertionError):
