@@ -11,7 +11,7 @@ import threading
 
 from attrs import frozen
 
-from seekfs_core.errors import FailureKind, ManifestInvalid, StoreFailure
+from seekfs_core.errors import FailureKind, ManifestInvalid, SeekfsError, StoreFailure
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest, compress_manifest, decode_manifest, encode_manifest
 from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
@@ -67,7 +67,7 @@ class Publishing:
             single_writer=single_writer,
         )
         self._lock = threading.Lock()
-        self._proven = False
+        self._proof: SeekfsError | bool = False
         self._stored: tuple[Manifest, bytes] | None = None
         self._sent = False  # Whether a manifest may have reached the store.
 
@@ -80,10 +80,16 @@ class Publishing:
     def prove(self) -> None:
         """Return once it is known that the store honours conditions. Asks once; thread-safe."""
         with self._lock:
-            if not self._proven:
-                proven = self._until_milestone(Prove())
+            if self._proof is False:
+                try:
+                    proven = self._until_milestone(Prove())
+                except SeekfsError as error:
+                    self._proof = error  # What the others that wait here hear as well.
+                    raise
                 assert isinstance(proven, ConditionsProven)
-                self._proven = True
+                self._proof = True
+            if isinstance(self._proof, SeekfsError):
+                raise self._proof
 
     def publish(self, change: Change) -> Published:
         """Make the change. An interruption that comes too late to prevent the version does not

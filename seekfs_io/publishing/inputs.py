@@ -75,7 +75,8 @@ def _files_of(source: str, as_path: str | None, problems: list[Problem]) -> Iter
     try:
         seen = os.stat(source)
         if not stat.S_ISDIR(seen.st_mode):
-            yield from _file(source, as_path or os.path.basename(source), seen, problems)
+            path = os.path.basename(source) if as_path is None else as_path
+            yield from _file(source, path, seen, problems)
             return
         prefix = "" if as_path is None else as_path.rstrip("/") + "/"
         count = 0

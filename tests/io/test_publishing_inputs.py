@@ -1,0 +1,165 @@
+"""FILE and DIR arguments: what they name, and that everything wrong with them is said at once."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from seekfs_io.publishing.inputs import FileChanged, InputError, LocalFile, Opened, collect_inputs
+
+
+def paths(files: list[LocalFile]) -> list[str]:
+    return [file.path for file in files]
+
+
+def problems(error: InputError) -> list[str]:
+    found: list[str] = error.context["problems"]
+    return found
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    for path in ("b", "a/x", "a/deep/er/y", ".hidden", "a b+%☃"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(path.encode())
+    return root
+
+
+def test_a_directory_gives_paths_relative_to_it(tree: Path) -> None:
+    found = collect_inputs([tree])
+    assert paths(found) == [".hidden", "a b+%☃", "a/deep/er/y", "a/x", "b"]
+    assert found == sorted(found, key=lambda file: file.path.encode())
+    assert found[-1] == LocalFile(str(tree / "b"), "b", 1)
+    assert collect_inputs([f"{tree}/"])[-1].path == "b"
+
+
+def test_a_file_gives_its_own_name_or_the_one_it_is_given(tree: Path) -> None:
+    assert paths(collect_inputs([tree / "a" / "x"])) == ["x"]
+    assert paths(collect_inputs([tree / "a" / "x"], "sub/dir/z")) == ["sub/dir/z"]
+
+
+def test_a_directory_is_put_below_the_path_it_is_given(tree: Path) -> None:
+    for as_path in ("v1/train", "v1/train/"):
+        assert paths(collect_inputs([tree / "a"], as_path)) == ["v1/train/deep/er/y", "v1/train/x"]
+
+
+def test_several_inputs(tree: Path) -> None:
+    assert paths(collect_inputs([tree / "b", tree / "a"])) == ["b", "deep/er/y", "x"]
+    with pytest.raises(InputError, match="several"):
+        collect_inputs([tree / "b", tree / "a"], "p")
+    with pytest.raises(InputError, match="no FILE or DIR"):
+        collect_inputs([])
+
+
+def test_two_inputs_with_one_path_are_named_both(tree: Path) -> None:
+    (tree / "a" / "b").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        collect_inputs([tree / "b", tree / "a"])
+    (problem,) = problems(caught.value)
+    assert str(tree / "a" / "b") in problem
+    assert f"the same path as {tree / 'b'}: 'b'" in problem
+
+
+def test_a_link_is_followed_when_it_is_named_itself_and_refused_inside(tree: Path) -> None:
+    (tree.parent / "link").symlink_to(tree)
+    (tree.parent / "one").symlink_to(tree / "b")
+    assert len(collect_inputs([tree.parent / "link"])) == 5
+    assert paths(collect_inputs([tree.parent / "one"])) == ["one"]
+    (tree / "to-file").symlink_to(tree / "b")
+    (tree / "to-dir").symlink_to(tree / "a")
+    (tree / "dangling").symlink_to("nowhere")
+    with pytest.raises(InputError) as caught:
+        collect_inputs([tree])
+    assert len(problems(caught.value)) == 3
+    assert all("is a symbolic link" in problem for problem in problems(caught.value))
+
+
+def test_what_is_no_file(tree: Path) -> None:
+    os.mkfifo(tree / "pipe")
+    (tree / "empty").mkdir()
+    with pytest.raises(InputError, match="pipe: is neither a file nor a directory"):
+        collect_inputs([tree])
+    with pytest.raises(InputError, match="there is no file in this directory"):
+        collect_inputs([tree / "empty"])
+    with pytest.raises(InputError, match="nowhere: cannot be read: No such file"):
+        collect_inputs([tree / "nowhere"])
+
+
+def test_names_that_cannot_be_paths_are_shown_as_they_can_be_printed(tmp_path: Path) -> None:
+    directory = tmp_path / "d"
+    directory.mkdir()
+    for name in (b"caf\xe9", b"line\nbreak", b"fine"):
+        (Path(os.fsdecode(bytes(directory))) / os.fsdecode(name)).write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        collect_inputs([directory])
+    first, second = problems(caught.value)
+    assert "caf\\udce9" in first
+    assert "not valid UTF-8" in first
+    assert "U+000A" in second
+    str(caught.value).encode()
+
+
+def test_as_must_be_a_path(tree: Path) -> None:
+    for wrong in ("", "/abs", "a/../b", "a//b"):
+        with pytest.raises(InputError):
+            collect_inputs([tree / "b"], wrong)
+
+
+def test_everything_wrong_is_said_at_once(tree: Path) -> None:
+    for i in range(30):
+        (tree / f"link{i:02}").symlink_to("x")
+    with pytest.raises(InputError) as caught:
+        collect_inputs([tree, tree / "nowhere"])
+    assert len(problems(caught.value)) == 31
+    assert "and 11 more" in caught.value.detail
+
+
+def test_a_file_that_cannot_be_opened_is_told_before_anything_is_read(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the system's answer, not by mode bits: root may read everything."""
+    real_open = os.open
+
+    def refuse(path: str, flags: int, *rest: int) -> int:
+        if str(path).endswith("/a/x"):
+            raise PermissionError(13, "Permission denied", path)
+        return real_open(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(InputError, match="a/x: cannot be read: Permission denied"):
+        collect_inputs([tree])
+
+
+def test_a_file_that_changes_is_noticed(tree: Path) -> None:
+    (file,) = collect_inputs([tree / "b"])
+    with Opened(file) as opened:
+        opened.check()
+        with open(file.source, "ab") as more:
+            more.write(b"x")
+        with pytest.raises(FileChanged, match="b changed while it was being read"):
+            opened.check()
+    with pytest.raises(FileChanged):
+        Opened(file)
+    Path(file.source).write_bytes(b"")
+    with pytest.raises(FileChanged):
+        Opened(file)
+
+
+def test_a_file_cut_short_while_it_is_read(tree: Path) -> None:
+    (file,) = collect_inputs([tree / "b"])
+    with Opened(file) as opened:
+        os.truncate(file.source, 0)
+        with pytest.raises(FileChanged):
+            opened.read_into(memoryview(bytearray(1)))
+
+
+def test_a_file_that_is_gone(tree: Path) -> None:
+    (file,) = collect_inputs([tree / "b"])
+    assert stat.S_ISREG(os.stat(file.source).st_mode)
+    os.unlink(file.source)
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        Opened(file)
