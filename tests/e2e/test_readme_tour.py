@@ -37,21 +37,18 @@ COMMAND_SECONDS_MAX = 120
 
 CURL = '''\
 #!{python}
-"""As much of curl as the README uses: curl -s [--json BODY] URL."""
+"""As much of curl as the README uses: curl -s [-d BODY] URL."""
 import shutil, sys, urllib.error, urllib.request
 arguments = sys.argv[1:]
 url = arguments.pop()
 body = None
 while arguments:
     flag = arguments.pop(0)
-    if flag == "--json":
+    if flag == "-d":
         body = arguments.pop(0).encode()
     elif flag != "-s":
         sys.exit(f"curl: the stand-in does not know {{flag}}")
 request = urllib.request.Request(url, data=body)
-if body is not None:
-    request.add_header("Content-Type", "application/json")
-    request.add_header("Accept", "application/json")
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({{}}))
 try:
     answer = opener.open(request, timeout=60)
