@@ -103,8 +103,8 @@ def publish(
         uploaded = {"uploaded_objects": result.uploaded_objects, "uploaded_bytes": result.uploaded_bytes}
         emit_json(facts_of(result) | uploaded)
         return
-    sent = f"uploaded {count(result.uploaded_objects, 'object')}, {size(result.uploaded_bytes)}"
-    emit(f"{sentence_of(result)}; {sent}")
+    sent = f"{count(result.uploaded_objects, 'object')}, {size(result.uploaded_bytes)}"
+    emit(f"{sentence_of(result)}; uploaded {sent if result.uploaded_objects else 'nothing'}")
 
 
 @click.command()
@@ -138,7 +138,7 @@ def put(
         for key in result.keys:
             emit(key)
     there = len(result.keys) - result.uploaded
-    was_there = f"; {there} were there with the same bytes" if there else ""
+    was_there = f"; {count(there, 'file')} with the same bytes already there" if there else ""
     say(f"uploaded {count(result.uploaded, 'file')}, {size(result.uploaded_bytes)}{was_there}")
     say(f"not published yet; next: {next_command(ns, result.paths, config_path)}")
 

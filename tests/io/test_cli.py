@@ -13,28 +13,16 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import responses
 
-from seekfs_io.cli import run
+from tests.support.command_line import Seekfs, start
 
 URL = "http://127.0.0.1:7070"
-ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "seekfs_io.cli"]
-
-
-class Ran:
-    """One command that was run: its exit status and what it printed."""
-
-    def __init__(self, status: int, out: bytes, err: bytes) -> None:
-        self.status = status
-        self.out = out
-        self.err = err.decode()
-        assert "Traceback" not in self.err
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +34,8 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def seekfs(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Ran]:
-    def ran(*arguments: str) -> Ran:
-        status = run(arguments)
-        out, err = capfdbinary.readouterr()
-        return Ran(status, out, err)
-
-    return ran
+def seekfs(capfdbinary: pytest.CaptureFixture[bytes]) -> Seekfs:
+    return Seekfs(capfdbinary)
 
 
 @pytest.fixture
@@ -93,7 +76,7 @@ def add_blob(daemon: responses.RequestsMock, body: bytes, announced: int | None 
     ],
 )
 def test_a_wrong_call_is_status_2_and_a_sentence_on_stderr(
-    seekfs: Callable[..., Ran], arguments: list[str], words: str
+    seekfs: Seekfs, arguments: list[str], words: str
 ) -> None:
     ran = seekfs(*arguments)
     assert (ran.status, ran.out) == (2, b"")
@@ -101,7 +84,7 @@ def test_a_wrong_call_is_status_2_and_a_sentence_on_stderr(
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["cat", "-h"], ["config", "check", "--help"]])
-def test_help_is_a_result(seekfs: Callable[..., Ran], arguments: list[str]) -> None:
+def test_help_is_a_result(seekfs: Seekfs, arguments: list[str]) -> None:
     ran = seekfs(*arguments)
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.startswith(b"Usage: seekfs")
@@ -111,7 +94,7 @@ def test_help_is_a_result(seekfs: Callable[..., Ran], arguments: list[str]) -> N
 
 
 def test_config_check_prints_the_effective_configuration_with_secrets_masked(
-    seekfs: Callable[..., Ran], tmp_path: Path
+    seekfs: Seekfs, tmp_path: Path
 ) -> None:
     file = tmp_path / "seekfs.toml"
     file.write_text('[s3]\nendpoint = "http://h:1"\naccess_key_id = "me"\nsecret_access_key = "hush-hush"\n')
@@ -124,7 +107,7 @@ def test_config_check_prints_the_effective_configuration_with_secrets_masked(
     assert b"hush-hush" not in ran.out
 
 
-def test_config_check_says_everything_that_is_wrong(seekfs: Callable[..., Ran], tmp_path: Path) -> None:
+def test_config_check_says_everything_that_is_wrong(seekfs: Seekfs, tmp_path: Path) -> None:
     file = tmp_path / "wrong.toml"
     file.write_text('[s3]\nbukket = "b"\n[log]\nlevel = "loud"\n')
     ran = seekfs("config", "check", "--config", str(file))
@@ -136,7 +119,7 @@ def test_config_check_says_everything_that_is_wrong(seekfs: Callable[..., Ran], 
     assert {each["where"] for each in json.loads(ran.out)["problems"]} == {"s3.bukket", "log.level"}
 
 
-def test_a_configuration_that_is_not_there_is_named(seekfs: Callable[..., Ran]) -> None:
+def test_a_configuration_that_is_not_there_is_named(seekfs: Seekfs) -> None:
     ran = seekfs("health", "--config", "no/such.toml")
     assert (ran.status, ran.out) == (2, b"")
     assert "no/such.toml" in ran.err
@@ -156,7 +139,7 @@ def test_a_configuration_that_is_not_there_is_named(seekfs: Callable[..., Ran]) 
     ],
 )
 def test_the_daemon_is_where_the_configuration_says(
-    seekfs: Callable[..., Ran], daemon: responses.RequestsMock, tmp_path: Path, listen: str, url: str
+    seekfs: Seekfs, daemon: responses.RequestsMock, tmp_path: Path, listen: str, url: str
 ) -> None:
     (tmp_path / "seekfs.toml").write_text(f'[api]\nlisten = "{listen}"\n')
     daemon.get(f"{url}/healthz", body=b"ok\n", auto_calculate_content_length=True)
@@ -165,7 +148,7 @@ def test_the_daemon_is_where_the_configuration_says(
     assert (ran.status, ran.out) == (0, f"{url} is alive and ready\n".encode())
 
 
-def test_a_daemon_on_a_unix_socket_is_a_matter_for_curl(seekfs: Callable[..., Ran], tmp_path: Path) -> None:
+def test_a_daemon_on_a_unix_socket_is_a_matter_for_curl(seekfs: Seekfs, tmp_path: Path) -> None:
     (tmp_path / "seekfs.toml").write_text('[api]\nlisten = "unix:/run/seekfs.sock"\n')
     ran = seekfs("health")
     assert ran.status == 2
@@ -173,7 +156,7 @@ def test_a_daemon_on_a_unix_socket_is_a_matter_for_curl(seekfs: Callable[..., Ra
 
 
 def test_health_of_a_daemon_that_cannot_serve_is_a_failure_and_says_why(
-    seekfs: Callable[..., Ran], daemon: responses.RequestsMock
+    seekfs: Seekfs, daemon: responses.RequestsMock
 ) -> None:
     reasons = {"ready": False, "reasons": ["no answer from the store", "the disk is full"]}
     daemon.get(f"{URL}/healthz", body=b"ok", auto_calculate_content_length=True)
@@ -186,9 +169,7 @@ def test_health_of_a_daemon_that_cannot_serve_is_a_failure_and_says_why(
     assert json.loads(ran.out) == {"url": URL, "alive": True, **reasons}
 
 
-def test_cat_writes_the_bytes_and_nothing_else(
-    seekfs: Callable[..., Ran], daemon: responses.RequestsMock
-) -> None:
+def test_cat_writes_the_bytes_and_nothing_else(seekfs: Seekfs, daemon: responses.RequestsMock) -> None:
     add_blob(daemon, bytes(range(256)) * 10_000)
     ran = seekfs("cat", "dev", "a ☃.bin", "--off", "0", "--len", "2560000", "--version", "3", "--url", URL)
     assert (ran.status, ran.err) == (0, "")
@@ -196,16 +177,14 @@ def test_cat_writes_the_bytes_and_nothing_else(
     assert "ns=dev&path=a%20%E2%98%83.bin&version=3&off=0&len=2560000" in str(daemon.calls[0].request.url)
 
 
-def test_cat_of_a_body_that_breaks_off_is_a_failure(
-    seekfs: Callable[..., Ran], daemon: responses.RequestsMock
-) -> None:
+def test_cat_of_a_body_that_breaks_off_is_a_failure(seekfs: Seekfs, daemon: responses.RequestsMock) -> None:
     add_blob(daemon, b"half", announced=8)
     ran = seekfs("cat", "dev", "a", "--url", URL)
     assert ran.status == 1
     assert "broke off" in ran.err
 
 
-def test_head_prints_the_facts(seekfs: Callable[..., Ran], daemon: responses.RequestsMock) -> None:
+def test_head_prints_the_facts(seekfs: Seekfs, daemon: responses.RequestsMock) -> None:
     headers = {"Content-Length": "7", "ETag": '"sha256:ab"', "X-Seekfs-Version": "3", "X-Seekfs-Stale": "1"}
     daemon.head(f"{URL}/blob", headers=headers, auto_calculate_content_length=False)
     ran = seekfs("head", "dev", "a", "--url", URL)
@@ -218,7 +197,7 @@ def test_head_prints_the_facts(seekfs: Callable[..., Ran], daemon: responses.Req
 
 
 def test_a_refusal_of_the_daemon_is_told_with_its_request(
-    seekfs: Callable[..., Ran], daemon: responses.RequestsMock
+    seekfs: Seekfs, daemon: responses.RequestsMock
 ) -> None:
     problem = {"detail": "dev has no file 'a'", "status": 404, "request_id": "r-9"}
     daemon.get(f"{URL}/blob", json=problem, status=404)
@@ -228,9 +207,7 @@ def test_a_refusal_of_the_daemon_is_told_with_its_request(
 
 
 @pytest.mark.parametrize("arguments", [["cat", "dev", "a"], ["head", "dev", "a"], ["health"]])
-def test_no_daemon_is_a_sentence_that_names_its_address(
-    seekfs: Callable[..., Ran], arguments: list[str]
-) -> None:
+def test_no_daemon_is_a_sentence_that_names_its_address(seekfs: Seekfs, arguments: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
     ran = seekfs(*arguments, "--url", url)
@@ -242,7 +219,7 @@ def test_no_daemon_is_a_sentence_that_names_its_address(
 
 
 def test_serve_becomes_the_daemon_with_the_same_flags(
-    seekfs: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+    seekfs: Seekfs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executed: list[tuple[str, list[str]]] = []
     monkeypatch.setattr(os, "execv", lambda program, arguments: executed.append((program, arguments)))
@@ -287,13 +264,6 @@ def endless_daemon() -> Iterator[tuple[str, threading.Event]]:
         server.shutdown(socket.SHUT_RDWR)
         server.close()
         thread.join()
-
-
-def start(arguments: list[str], **more: object) -> subprocess.Popen[bytes]:
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-        [*COMMAND, *arguments], stderr=subprocess.PIPE, env=environ, **more
-    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
