@@ -212,7 +212,7 @@ class FetchScheduler:
             case RoomWanted(read, length):
                 self._want_room(read, length)
             case ReadWaits(read, page):
-                self._waits[read] = page
+                self._wait(read, page)
             case ReadLeft(read):
                 self._leave(read)
             case RoomReturned(length):
@@ -270,6 +270,9 @@ class FetchScheduler:
 
     def _want_pages(self, event: PagesWanted) -> None:
         source = event.source
+        count = source.file.page_count
+        if not all(0 <= page_id < count for page_id in event.pages):
+            raise ContractViolation(f"pages of {source.file.path!r} wanted that it has not: {event.pages}")
         longest = max((_page_length(source, page_id) for page_id in event.pages), default=0)
         if longest > self.limits.room_bytes_max:
             raise ContractViolation(f"a page of {longest} bytes never fits {self.limits.room_bytes_max}")
@@ -310,9 +313,21 @@ class FetchScheduler:
         for number in touched:
             self._shed(self._gets[number])
 
+    def _wait(self, read: int, page: PageKey | None) -> None:
+        """A wait for what has come meanwhile is over before it begins: its reader is about to move."""
+        self._wait_over(read)
+        if self._wants_room(read) if page is None else page in self._wants.get(read, {}):
+            self._waits[read] = page
+
     def _wait_over(self, read: int) -> None:
         self._waits.pop(read, None)
         self._dropped.discard(read)
+
+    def _waits_for_room(self, read: int) -> bool:
+        return read in self._waits and self._waits[read] is None
+
+    def _wants_room(self, read: int) -> bool:
+        return any(request.read == read for request in self._room_queue)
 
     def _shed(self, get: _Get) -> None:
         """Drop from a GET that is not in flight the pages that nobody wants.
@@ -333,13 +348,15 @@ class FetchScheduler:
             self._give_up(get)
             return
         (get.page_start, get.page_stop), *others = _runs(wanted)
+        before = get
         for page_start, page_stop in others:
             twin = self._new_get(get.source, page_start, page_stop)
             twin.order = get.order
             twin.state, twin.attempt, twin.has_room, twin.due = get.state, get.attempt, get.has_room, get.due
             for line in (self._get_queue, self._retry_queue, self._resting):
-                if get in line:
-                    line.insert(line.index(get) + 1, twin)
+                if before in line:
+                    line.insert(line.index(before) + 1, twin)
+            before = twin
 
     def _give_up(self, get: _Get) -> None:
         del self._gets[get.number]
@@ -370,7 +387,7 @@ class FetchScheduler:
             if self._get_queue:
                 get = self._get_queue[0]
                 length = self._bytes_of(get)
-                if self._room_used + length > max(length, self._gets_room_max):
+                if self._room_used + length > max(length, self._gets_room_max) or self._gives_way(get):
                     room_is_short = True
                 elif self._may_start(now):
                     self._get_queue.popleft()
@@ -404,9 +421,17 @@ class FetchScheduler:
                 return True
             self._room_queue.popleft()
             self._room_used += request.length
-            self._wait_over(request.read)
+            # Of two requests its reader may have given up the first, and wait for the second.
+            if self._waits_for_room(request.read) and not self._wants_room(request.read):
+                self._wait_over(request.read)
             actions.append(GrantRoom(request.read, request.length))
         return False
+
+    def _gives_way(self, get: _Get) -> bool:
+        """Whether a request for room came first that needs more than GETs leave it while they go on."""
+        request = self._room_queue[0] if self._room_queue else None
+        left = self.limits.room_bytes_max - self._gets_room_max
+        return request is not None and request.order < get.order and request.length > left
 
     def _may_start(self, now: float) -> bool:
         if self._in_flight >= self.limits.inflight_gets_max:
@@ -525,10 +550,14 @@ class FetchScheduler:
             self._fail_page(get, page_id, final, actions)
 
     def _ask_again(self, get: _Get) -> None:
-        """A GET of its own for each run of pages whose checksum was wrong; their room stays reserved."""
+        """A GET of its own for each run of pages whose checksum was wrong; their room stays reserved.
+
+        It is the one request on top of those that a GET may make; otherwise it goes on counting.
+        """
         for page_start, page_stop in _runs(get.refused):
             again = self._new_get(get.source, page_start, page_stop)
             again.has_room = True
+            again.attempt = get.attempt - 1
             self._retry_queue.append(again)
             self._shed(again)
         get.refused.clear()

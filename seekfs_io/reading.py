@@ -367,10 +367,15 @@ class ReadStream:
         read = self._join()
         self._setting.fetcher.want_room(read, length)
         until = time.monotonic() + self._setting.wait_seconds_max
-        if self._inbox.empty():
-            self._setting.fetcher.wait_for(read, None)
-        # A grant that came too late for an earlier wait may have another length.
-        while not (isinstance(letter := self._next_letter(until), RoomGranted) and letter.length == length):
+        told = False
+        while True:
+            if not told and self._inbox.empty():
+                self._setting.fetcher.wait_for(read, None)
+                told = True
+            letter = self._next_letter(until)
+            # A grant that came too late for an earlier wait may have another length.
+            if isinstance(letter, RoomGranted) and letter.length == length:
+                return
             self._take_in(letter, waits_for=None)
 
     def _next_letter(self, until: float) -> Letter:

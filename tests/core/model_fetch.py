@@ -1,0 +1,356 @@
+"""What the fetch scheduler promises, kept by somebody who does not know how it works.
+
+``Watched`` stands between a driver and a ``FetchScheduler``. From the events alone it knows who
+wants what, what is under way and what room is out, and after every event it holds the actions
+and the counters against that.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+
+from attrs import define, field
+
+from seekfs_core.budget import GetBudget
+from seekfs_core.errors import FailureKind, StoreFailure
+from seekfs_core.fetch import FetchScheduler
+from seekfs_core.fetch_messages import (
+    CallEnded,
+    CallFailed,
+    CallLeft,
+    CallWanted,
+    DeliverPage,
+    DiscardPage,
+    DropAhead,
+    FailCall,
+    FailPage,
+    FetchAction,
+    FetchEvent,
+    FetchLimits,
+    GetEnded,
+    GetFailed,
+    GrantRoom,
+    PageArrived,
+    PageSource,
+    PagesWanted,
+    ReadLeft,
+    ReadWaits,
+    RoomReturned,
+    RoomWanted,
+    StartCall,
+    StartGet,
+)
+from seekfs_core.pages import PageKey, page_key
+from seekfs_core.retry import RetryPolicy, is_passing
+
+ROUNDING = 1e-6
+"""Requests: what adding up intervals as floating-point numbers may be off by."""
+
+
+@define(eq=False)
+class Wanted:
+    """A page from when it is first wanted until it has an outcome, or until nobody wants it."""
+
+    source: PageSource
+    page_id: int
+    readers: set[int] = field(factory=set)
+    asked: int = 0
+    wrong: int = 0
+    has_room: bool = False
+    under_way: int | None = None
+
+    @property
+    def length(self) -> int:
+        start, stop = self.source.file.page_extent(self.page_id)
+        return stop - start
+
+
+@define(eq=False)
+class Flight:
+    """A GET that was started and has not ended."""
+
+    start: StartGet
+    left: deque[int]
+    refused: list[int] = field(factory=list)
+
+
+@define
+class Watched:
+    """A scheduler and the record of what it was told and has done."""
+
+    scheduler: FetchScheduler
+    now: float
+    pages: dict[PageKey, Wanted] = field(factory=dict)
+    flights: dict[int, Flight] = field(factory=dict)
+    room_out: int = 0
+    """Bytes that belong to the driver: delivered or granted, and not returned."""
+    room_requests: deque[tuple[int, int]] = field(factory=deque)
+    waits: dict[int, PageKey | None] = field(factory=dict)
+    told_to_drop: set[int] = field(factory=set)
+    calls: dict[int, bool] = field(factory=dict)
+    """Whether each call that is not over is in flight."""
+    calls_left: set[int] = field(factory=set)
+    call_attempts: dict[int, int] = field(factory=dict)
+    starts: list[float] = field(factory=list)
+    seen: Counter[str] = field(factory=Counter)
+    """What has come to pass how often, so that a simulation can show that it got everywhere."""
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        room: int = 1 << 40,
+        inflight: int = 100,
+        coalesce: int = 1 << 40,
+        rate: float = 1e6,
+        burst: int = 1000,
+        attempts: int = 3,
+        backoff: float = 0.1,
+        now: float = 0.0,
+        seed: int = 1,
+    ) -> Watched:
+        """A scheduler whose limits do not matter unless they are given."""
+        scheduler = FetchScheduler(
+            limits=FetchLimits(inflight_gets_max=inflight, room_bytes_max=room, coalesce_bytes=coalesce),
+            budget=GetBudget(rate, burst),
+            retry=RetryPolicy(attempts_max=attempts, backoff_seconds_initial=backoff),
+            rng=random.Random(seed),
+            started_at=now,
+        )
+        return cls(scheduler, now)
+
+    # --- one event --------------------------------------------------------------------------
+
+    def feed(self, event: FetchEvent, now: float | None = None) -> tuple[FetchAction, ...]:
+        """Feed the scheduler at ``now`` (or when it was fed last) and check all that it does."""
+        self.now = self.now if now is None else now
+        expected = self._learn(event)
+        actions = self.scheduler.feed(event, self.now)
+        for action in actions:
+            self._check(action, expected)
+            assert self.room_used <= self.scheduler.limits.room_bytes_max
+        assert not expected, f"without {expected}"
+        self._check_counters()
+        return actions
+
+    @property
+    def room_used(self) -> int:
+        return self.room_out + sum(page.length for page in self.pages.values() if page.has_room)
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.pages or self.flights or self.calls or self.room_requests)
+
+    # --- what an event means ----------------------------------------------------------------
+
+    def _learn(self, event: FetchEvent) -> list[FetchAction]:
+        """Take note of an event; the actions that it must lead to, whatever else happens."""
+        match event:
+            case PagesWanted(read, source, pages):
+                for page_id in pages:
+                    key = page_key(source.key, page_id)
+                    self.pages.setdefault(key, Wanted(source, page_id)).readers.add(read)
+            case RoomWanted(read, length):
+                self.room_requests.append((read, length))
+            case ReadWaits(read, page):
+                self.told_to_drop.discard(read)
+                self.waits.pop(read, None)
+                if self._is_owed(read, page):
+                    self.waits[read] = page
+            case ReadLeft(read):
+                self._take_off(read, keep=None)
+                self.waits.pop(read, None)
+                self.room_requests = deque(each for each in self.room_requests if each[0] != read)
+            case RoomReturned(length):
+                self.room_out -= length
+            case PageArrived():
+                return self._learn_arrival(event)
+            case GetEnded(get):
+                assert not self.flights[get].left
+                self._learn_landing(get)
+            case GetFailed(get, failure):
+                return self._learn_failure(get, failure)
+            case CallWanted(call):
+                self.calls[call] = False
+                self.call_attempts[call] = 0
+            case CallLeft(call):
+                if self.calls.get(call) is False:
+                    del self.calls[call]
+                elif call in self.calls:
+                    self.calls_left.add(call)
+            case CallEnded(call):
+                del self.calls[call]
+            case CallFailed(call, failure):
+                return self._learn_call_failure(call, failure)
+            case _:
+                pass
+        return []
+
+    def _learn_arrival(self, event: PageArrived) -> list[FetchAction]:
+        flight = self.flights[event.get]
+        source = flight.start.source
+        assert flight.left.popleft() == event.page_id
+        key = page_key(source.key, event.page_id)
+        page = self.pages[key]
+        page.under_way = None
+        readers = tuple(sorted(page.readers))
+        if event.crc32c == source.file.page_crc32c(event.page_id):
+            return [DeliverPage(event.get, source, event.page_id, readers)]
+        page.wrong += 1
+        discard = DiscardPage(event.get, event.page_id)
+        if page.wrong == 1:
+            flight.refused.append(event.page_id)
+            page.under_way = event.get
+            return [discard]
+        if not readers:
+            del self.pages[key]
+            return [discard]
+        why = StoreFailure(kind=FailureKind.BAD_CHECKSUM, detail="")
+        return [discard, FailPage(source, event.page_id, readers, why)]
+
+    def _learn_landing(self, get: int) -> Flight:
+        flight = self.flights.pop(get)
+        for page_id in (*flight.refused, *flight.left):
+            self.pages[page_key(flight.start.source.key, page_id)].under_way = None
+        self._forget_unwanted()
+        return flight
+
+    def _learn_failure(self, get: int, failure: StoreFailure) -> list[FetchAction]:
+        flight = self._learn_landing(get)
+        source = flight.start.source
+        left = [page_id for page_id in flight.left if page_key(source.key, page_id) in self.pages]
+        if is_passing(failure.kind) and flight.start.attempt < self.scheduler.retry.attempts_max:
+            return []
+        return [
+            FailPage(
+                source, page_id, tuple(sorted(self.pages[page_key(source.key, page_id)].readers)), failure
+            )
+            for page_id in left
+        ]
+
+    def _learn_call_failure(self, call: int, failure: StoreFailure) -> list[FetchAction]:
+        again = is_passing(failure.kind) and self.call_attempts[call] < self.scheduler.retry.attempts_max
+        if again and call not in self.calls_left:
+            self.calls[call] = False
+            return []
+        del self.calls[call]
+        return [] if call in self.calls_left else [FailCall(call, failure)]
+
+    def _is_owed(self, read: int, page: PageKey | None) -> bool:
+        if page is None:
+            return any(each[0] == read for each in self.room_requests)
+        return page in self.pages and read in self.pages[page].readers
+
+    def _take_off(self, read: int, keep: PageKey | None) -> None:
+        for key, page in self.pages.items():
+            if key != keep:
+                page.readers.discard(read)
+        self._forget_unwanted()
+
+    def _forget_unwanted(self) -> None:
+        for key, page in list(self.pages.items()):
+            if not page.readers and page.under_way is None:
+                del self.pages[key]
+
+    def _end_waits(self) -> None:
+        for read, page in list(self.waits.items()):
+            if not self._is_owed(read, page):
+                del self.waits[read]
+                self.told_to_drop.discard(read)
+
+    # --- what an action may be --------------------------------------------------------------
+
+    def _check(self, action: FetchAction, expected: list[FetchAction]) -> None:
+        self.seen[type(action).__name__] += 1
+        match action:
+            case StartGet():
+                self._check_start(action)
+            case StartCall(call, attempt):
+                assert self.calls[call] is False
+                assert call not in self.calls_left
+                self.calls[call] = True
+                self.call_attempts[call] += 1
+                assert attempt == self.call_attempts[call] <= self.scheduler.retry.attempts_max
+                self._check_slot()
+            case DeliverPage() | FailPage():
+                self._check_outcome(action, expected)
+            case DiscardPage():
+                assert expected.pop(0) == action
+            case FailCall(call, failure):
+                owed = expected.pop(0)
+                assert isinstance(owed, FailCall)
+                assert (owed.call, owed.failure.kind) == (call, failure.kind)
+            case GrantRoom(read, length):
+                assert self.room_requests.popleft() == (read, length)
+                self.room_out += length
+            case DropAhead(read):
+                page = self.waits[read]  # Only who waits is told, and once a wait.
+                assert read not in self.told_to_drop
+                assert page is None or not self.pages[page].has_room, "it waits for what has its room"
+                self.told_to_drop.add(read)
+                self._take_off(read, keep=page)
+        self._end_waits()
+
+    def _check_start(self, start: StartGet) -> None:
+        source, file = start.source, start.source.file
+        ids = range(start.page_start, start.page_stop)
+        assert ids, "a GET of nothing"
+        assert start.get not in self.flights
+        width = max(self.scheduler.limits.coalesce_bytes, file.page_size_bytes)
+        assert len({page_id * file.page_size_bytes // width for page_id in ids}) == 1, "across windows"
+        assert (start.start, start.stop) == (
+            ids[0] * file.page_size_bytes,
+            min((ids[-1] + 1) * file.page_size_bytes, file.size),
+        )
+        for page_id in ids:
+            page = self.pages[page_key(source.key, page_id)]
+            assert page.readers, "a GET of a page that nobody wants"
+            assert page.under_way is None, "a second fetch of a page"
+            page.under_way = start.get
+            page.has_room = True
+            page.asked += 1
+            self.seen["asked again for its checksum"] += page.wrong > 0
+            self.seen["retried"] += page.asked > 1 + page.wrong
+            # Every request for it counts, and one more where its checksum was wrong.
+            assert page.asked <= self.scheduler.retry.attempts_max + (page.wrong > 0)
+        self.flights[start.get] = Flight(start, deque(ids))
+        self._check_slot()
+
+    def _check_slot(self) -> None:
+        self.starts.append(self.now)
+        assert self._in_flight <= self.scheduler.limits.inflight_gets_max
+        budget = self.scheduler.budget
+        for count, since in enumerate(reversed(self.starts), 1):
+            assert count <= budget.rate_per_second * (self.now - since) + budget.burst + ROUNDING
+
+    def _check_outcome(self, action: DeliverPage | FailPage, expected: list[FetchAction]) -> None:
+        owed = expected.pop(0)
+        assert isinstance(owed, type(action))
+        assert (owed.source, owed.page_id) == (action.source, action.page_id)
+        assert owed.reads == tuple(sorted(action.reads)), "every waiter once, and nobody else"
+        page = self.pages.pop(page_key(action.source.key, action.page_id))
+        if isinstance(action, DeliverPage):
+            self.room_out += page.length
+        else:
+            assert isinstance(owed, FailPage)
+            assert action.failure.kind is owed.failure.kind
+            self.seen[f"page failed: {action.failure.kind.value}"] += 1
+        self.seen["shared"] += len(action.reads) > 1
+
+    # --- what always holds ------------------------------------------------------------------
+
+    @property
+    def _in_flight(self) -> int:
+        return len(self.flights) + sum(self.calls.values())
+
+    def _check_counters(self) -> None:
+        statistics = self.scheduler.statistics()
+        assert statistics.in_flight == self._in_flight <= self.scheduler.limits.inflight_gets_max
+        assert statistics.room_bytes_used == self.room_used
+        assert statistics.gets_started + statistics.calls_started == len(self.starts)
+        due = self.scheduler.next_deadline()
+        assert due is None or due > self.now, "a deadline that has passed would wake the driver for ever"
+        for key, page in self.pages.items():
+            assert self.scheduler.is_wanted(key)
+            assert page.readers or page.under_way is not None
