@@ -324,10 +324,14 @@ class DataPlane:
 
     def _count(self, plan: ReadPlan, read: ReadCounters) -> None:
         with self._lock:
-            counters = self._counters.setdefault(plan.manifest.ns, _NamespaceCounters())
-            counters.pages_from.update(read.pages_from)
-            counters.bytes_from.update(read.bytes_from)
-            counters.reads_by_path.update(read.pages_by_path.keys())
+            counters = self._counters.get(plan.manifest.ns)
+            if counters is None:
+                counters = self._counters[plan.manifest.ns] = _NamespaceCounters()
+            for tier in TIERS:
+                counters.pages_from[tier] += read.pages_from[tier]
+                counters.bytes_from[tier] += read.bytes_from[tier]
+            for path in read.paths:
+                counters.reads_by_path[path] += 1
             if len(counters.reads_by_path) > PATHS_COUNTED_MAX:
                 counters.reads_by_path = Counter(
                     dict(counters.reads_by_path.most_common(PATHS_COUNTED_MAX // 2))

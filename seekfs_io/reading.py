@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import queue
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -48,11 +47,11 @@ LOOKS_MAX = 100
 
 @define
 class ReadCounters:
-    """What one read took from where, by tier, and which paths it touched how many pages of."""
+    """What one read took from where, in pages and bytes by tier, and which paths it touched."""
 
-    pages_from: Counter[str] = field(factory=Counter)
-    bytes_from: Counter[str] = field(factory=Counter)
-    pages_by_path: Counter[str] = field(factory=Counter)
+    pages_from: dict[str, int] = field(factory=lambda: dict.fromkeys(TIERS, 0))
+    bytes_from: dict[str, int] = field(factory=lambda: dict.fromkeys(TIERS, 0))
+    paths: set[str] = field(factory=set)
 
 
 @define(frozen=True)
@@ -137,7 +136,7 @@ class ReadStream:
             buffer = self._current
             if key != self._current_key or buffer is None:
                 self._let_go()
-                self.counters.pages_by_path[file.path] += 1
+                self.counters.paths.add(file.path)
                 buffer = self._at_hand(key)
                 if buffer is None:
                     lease = self._lease(file, key, page_id)
