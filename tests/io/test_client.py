@@ -58,8 +58,11 @@ def client() -> Iterator[Client]:
         yield client
 
 
-def add_blob(daemon: responses.RequestsMock, body: bytes, announced: int | None = None, **more: str) -> None:
+def add_blob(
+    daemon: responses.RequestsMock, body: bytes, announced: int | None = None, stale: bool = False
+) -> None:
     size = len(body) if announced is None else announced
+    more = {"X-Seekfs-Stale": "1"} if stale else {}
     daemon.get(
         f"{URL}/blob",
         body=body,
@@ -87,7 +90,7 @@ def test_blob_names_every_parameter_once_and_encodes_it_once(
 def test_open_blob_gives_the_facts_and_the_bytes_in_pieces(
     daemon: responses.RequestsMock, client: Client
 ) -> None:
-    add_blob(daemon, bytes(range(256)) * 8192, **{"X-Seekfs-Stale": "1"})
+    add_blob(daemon, bytes(range(256)) * 8192, stale=True)
     with client.open_blob("dev", "a.bin") as body:
         assert (body.length, body.hash, body.version, body.stale) == (2 << 20, "sha256:ab", 3, True)
         assert body.read(3) == b"\0\1\2"
@@ -159,7 +162,7 @@ def test_readv_cuts_the_body_in_request_order(daemon: responses.RequestsMock, cl
     assert client.readv("dev", ITEMS, version=9) == [b"xyz", b"", b"abcd"]
     sent = daemon.calls[0].request
     assert sent.url == f"{URL}/readv?ns=dev&version=9"
-    assert json.loads(sent.body) == [{"path": p, "off": off, "len": size} for p, off, size in ITEMS]
+    assert json.loads(sent.body or b"") == [{"path": p, "off": off, "len": size} for p, off, size in ITEMS]
 
 
 def test_readv_refuses_a_body_of_another_length(daemon: responses.RequestsMock, client: Client) -> None:
