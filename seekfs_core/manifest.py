@@ -308,8 +308,10 @@ def _checked_file(wire: _WireFile) -> FileEntry:
     fault = names.object_key_fault(storage.key)
     if fault is not None:
         raise _Fault(".storage.key", f"{_short(storage.key)} {fault}")
-    if storage.etag is not None:
-        _check_header_text(".storage.etag", storage.etag)
+    etag = storage.etag
+    # An ETag is sent back in If-Match: a line break in it would be another header.
+    if etag is not None and not (etag.isascii() and etag.isprintable()):
+        raise _Fault(".storage.etag", f"{_short(etag)} is not printable ASCII")
     table = wire.page_table
     page_size_bytes = _checked_page_size_bytes(table, wire.size)
     return FileEntry(
@@ -319,7 +321,7 @@ def _checked_file(wire: _WireFile) -> FileEntry:
         page_size_bytes=page_size_bytes,
         crcs=array("I", [page.crc32c for page in table]),
         storage_key=storage.key,
-        storage_etag=storage.etag,
+        storage_etag=etag,
         storage_sse=storage.sse,
     )
 
@@ -374,12 +376,6 @@ def _check_page_size(where: str, page_size_bytes: int) -> None:
             f"{page_size_bytes}; pages of a file of several have a multiple of {PAGE_SIZE_BYTES_MULTIPLE} "
             f"bytes from {PAGE_SIZE_BYTES_MIN} to {PAGE_SIZE_BYTES_MAX}",
         )
-
-
-def _check_header_text(where: str, text: str) -> None:
-    # An ETag is sent back in If-Match: a line break in it would be another header.
-    if not text.isprintable() or not text.isascii():
-        raise _Fault(where, f"{_short(text)} is not printable ASCII")
 
 
 def _fail(error: Exception, where: str) -> NoReturn:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seekfs_core import names
@@ -431,6 +431,7 @@ def entries(draw: st.DrawFn) -> FileEntry:
     )
 
 
+@settings(deadline=None)
 @given(
     st.lists(entries(), max_size=6),
     st.integers(1, names.VERSION_MAX),
@@ -455,6 +456,7 @@ def test_what_is_written_is_read_back(
     json.loads(plain)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.binary(max_size=100).map(compress_manifest))
 def test_no_bytes_give_anything_but_a_manifest_or_a_refusal(stored: bytes) -> None:
     with pytest.raises(ManifestInvalid):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seekfs_core import names
@@ -111,6 +111,7 @@ def test_a_huge_name_is_not_repeated_in_the_error() -> None:
     assert len(str(caught.value)) < 400
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec=None), max_size=40))
 def test_the_one_search_agrees_with_the_rules_written_out(path: str) -> None:
     def naive() -> bool:
@@ -127,6 +128,7 @@ def test_the_one_search_agrees_with_the_rules_written_out(path: str) -> None:
     assert (names.path_fault(path) is None) == naive()
 
 
+@settings(deadline=None)
 @given(st.text("./a\x7f", max_size=8))
 def test_the_one_search_agrees_on_dots_and_slashes(path: str) -> None:
     naive = bool(path) and "\x7f" not in path
@@ -172,6 +174,7 @@ def test_heads_that_are_refused(stored: bytes) -> None:
         names.parse_head(stored)
 
 
+@settings(deadline=None)
 @given(st.integers(1, names.VERSION_MAX))
 def test_head_round_trip(version: int) -> None:
     assert names.parse_head(names.format_head(version)) == version

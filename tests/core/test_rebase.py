@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seekfs_core.manifest import FileEntry, Manifest, pack_crcs
@@ -29,6 +29,7 @@ def version(number: int, files: dict[str, int]) -> Manifest:
 contents = st.dictionaries(st.sampled_from(PATHS), st.integers(1, 3))
 
 
+@settings(deadline=None)
 @given(contents, contents, contents, st.sets(st.sampled_from(PATHS)))
 def test_three_way_merge_path_by_path(
     before: dict[str, int], now: dict[str, int], puts: dict[str, int], removals: set[str]

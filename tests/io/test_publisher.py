@@ -233,7 +233,7 @@ def test_something_else_under_a_contents_key_is_refused(place: Place, tmp_path: 
 
 
 def test_large_files_go_in_parts(place: Place, tmp_path: Path) -> None:
-    data = some_bytes(2 * PART_BYTES + 5)
+    data = some_bytes(PART_BYTES + MIB + 5)
     result = publish(place, write(tmp_path / "in", {"large": data, "exact": data[:PART_BYTES]}))
     assert result.uploaded_bytes == len(data) + PART_BYTES
     assert place.content() == {"large": data, "exact": data[:PART_BYTES]}
@@ -259,13 +259,13 @@ def test_a_large_file_that_changes_between_the_passes(
     through: Place, passthrough: PassThrough, tmp_path: Path
 ) -> None:
     """Even where size and time are those of before: the second hash tells."""
-    size = 2 * PART_BYTES + 5
+    size = PART_BYTES + 5
     source = write(tmp_path / "in", {"large": some_bytes(size)}) / "large"
 
     def change() -> None:
         seen = source.stat()
         with source.open("r+b") as opened:
-            opened.seek(PART_BYTES + 17)
+            opened.seek(17)
             opened.write(b"changed")
         os.utime(source, ns=(seen.st_atime_ns, seen.st_mtime_ns))
 
@@ -317,7 +317,7 @@ def test_every_request_of_a_large_publish_dropped_once(
 
 
 def test_an_interruption_aborts_the_upload(through: Place, passthrough: PassThrough, tmp_path: Path) -> None:
-    size = 2 * PART_BYTES
+    size = PART_BYTES + 5
     source = write(tmp_path / "in", {"large": some_bytes(size)})
 
     class Interrupt(Silent):
