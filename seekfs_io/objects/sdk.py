@@ -19,17 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import urllib3
 from attrs import define, field, frozen
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    InsecureRequestWarning,
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-    ProxyError,
-    ReadTimeoutError,
-    SSLError,
-)
+from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutError
 
 from seekfs_core.errors import FailureKind, Problem, StoreFailure
 from seekfs_io.config import ConfigError, S3Config
@@ -47,6 +37,7 @@ from seekfs_io.objects.answers import (
     parse_xml,
 )
 from seekfs_io.objects.base import ObjectStat, StoreError
+from seekfs_io.objects.connection_failures import failure_before_head, failure_in_body
 from seekfs_io.objects.signing import Signer, address_of
 
 _log = logging.getLogger("seekfs.store")
@@ -131,8 +122,7 @@ class SdkReader:
         """The body has been read to its end: its connection can serve another request."""
         response, self._response = self._response, None
         if response is not None:
-            response.drain_conn()
-            response.release_conn()
+            response.close()
 
     def close(self) -> None:
         response, self._response = self._response, None
@@ -330,7 +320,7 @@ class SdkStore:
         except BaseException as error:
             _discard(response)
             if isinstance(error, HTTPError | OSError):
-                raise StoreError(_failure_in_body(method, error)) from None
+                raise StoreError(failure_in_body(method, error)) from None
             raise
         response.release_conn()
         return _Answer(status=response.status, headers=_lower(response), body=content)
@@ -366,7 +356,7 @@ class SdkStore:
                 preload_content=False,
             )
         except (HTTPError, OSError) as error:
-            raise StoreError(_failure_before_head(method, error)) from None
+            raise StoreError(failure_before_head(method, error)) from None
 
     def _refused(self, method: str, response: urllib3.BaseHTTPResponse, *, conditional: bool) -> StoreError:
         try:
@@ -467,50 +457,3 @@ def _lower(response: urllib3.BaseHTTPResponse) -> dict[str, str]:
 def _discard(response: urllib3.BaseHTTPResponse) -> None:
     response.close()
     response.release_conn()
-
-
-def _failure_before_head(method: str, error: Exception) -> StoreFailure:
-    match error:
-        case NameResolutionError():
-            kind, what = FailureKind.UNREACHABLE, "the store's name is not known"
-        case NewConnectionError():
-            kind, what = FailureKind.UNREACHABLE, "the store cannot be connected to"
-        case ConnectTimeoutError():
-            kind, what = FailureKind.TIMED_OUT, "the store did not accept a connection in time"
-        case ReadTimeoutError():
-            kind, what = FailureKind.TIMED_OUT, "the store did not answer in time"
-        case SSLError():
-            kind, what = FailureKind.UNREACHABLE, "no TLS connection to the store"
-        case ProxyError():
-            kind, what = FailureKind.UNREACHABLE, "the proxy cannot be connected to"
-        case ProtocolError() | OSError():
-            kind, what = FailureKind.UNREACHABLE, "the connection broke before the answer"
-        case _:
-            kind, what = FailureKind.BAD_ANSWER, f"no answer ({type(error).__name__})"
-    return StoreFailure(kind=kind, detail=f"{method}: {what}{_reason(error)}")
-
-
-def _failure_in_body(method: str, error: Exception) -> StoreFailure:
-    if isinstance(error, ReadTimeoutError | TimeoutError):
-        return StoreFailure(kind=FailureKind.TIMED_OUT, detail=f"{method}: the answer fell silent")
-    return StoreFailure(kind=FailureKind.CUT_SHORT, detail=f"{method}: the answer broke off")
-
-
-def _reason(error: BaseException) -> str:
-    """What the operating system or TLS said, wherever urllib3 has wrapped it. Never a URL."""
-    seen: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        each = waiting.pop(0)
-        if each in seen:
-            continue
-        seen.append(each)
-        if isinstance(each, ssl.SSLCertVerificationError):
-            return f" ({each.verify_message})"
-        if isinstance(each, ssl.SSLError) and each.reason:
-            return f" ({each.reason})"
-        if isinstance(each, OSError) and each.strerror:
-            return f" ({each.strerror})"
-        related = (each.__cause__, each.__context__, *each.args, getattr(each, "original_error", None))
-        waiting += [other for other in related if isinstance(other, BaseException)]
-    return ""

@@ -328,6 +328,19 @@ def test_connections_are_used_again_unless_left_in_the_middle(
     assert passthrough.connections_made == 2
 
 
+def test_a_remainder_that_is_still_to_come_is_nobodys_answer(
+    passthrough: PassThrough, through: ObjectStore, key: str
+) -> None:
+    gate = threading.Event()
+    passthrough.when(Match(), Plan(hold_body=((10, gate),)), times=1)
+    with through.get(key, start=0, stop=MIB) as reader:
+        assert reader.readinto(memoryview(bytearray(10))) == 10
+    # Nothing is waiting on that connection, so that it looks like a good one.
+    assert through.head(key).size == 2 * MIB
+    gate.set()
+    assert passthrough.connections_made == 2
+
+
 def test_a_connection_that_the_store_has_closed_is_opened_anew(
     passthrough: PassThrough, through: ObjectStore, key: str
 ) -> None:

@@ -28,62 +28,21 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import parse_qsl, unquote
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
-HEAD_BYTES_MAX = 64 << 10
-COPY_BYTES = 64 << 10
+from seekfs_io.devserver import free_ports
+from tests.support.wire import Answer, Head, body, expect, read_head
+
+__all__ = ["Answer", "Exchange", "Head", "Match", "PassThrough", "Plan"]
+
 WAIT_SECONDS_MAX = 60.0
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
-
-
-@frozen(kw_only=True)
-class Head:
-    """A request's or an answer's first line and headers, names as they were written."""
-
-    line: str
-    headers: tuple[tuple[str, str], ...]
-
-    def get(self, name: str) -> str | None:
-        for each, value in self.headers:
-            if each.lower() == name.lower():
-                return value
-        return None
-
-    def without(self, name: str) -> Head:
-        return evolve(self, headers=tuple(pair for pair in self.headers if pair[0].lower() != name.lower()))
-
-    def with_header(self, name: str, value: str) -> Head:
-        return evolve(self.without(name), headers=(*self.without(name).headers, (name, value)))
-
-    @property
-    def status(self) -> int:
-        return int(self.line.split(" ", 2)[1])
-
-    def encode(self) -> bytes:
-        lines = [self.line, *(f"{name}: {value}" for name, value in self.headers)]
-        return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-@frozen(kw_only=True)
-class Answer:
-    """An answer that the pass-through gives by itself."""
-
-    status: int
-    headers: Mapping[str, str] = field(factory=dict)
-    body: bytes = b""
-
-    @classmethod
-    def error(cls, status: int, code: str, **headers: str) -> Answer:
-        """As S3 says it; underscores in header names become dashes."""
-        body = f"<Error><Code>{code}</Code><Message>scripted</Message></Error>".encode()
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return cls(status=status, headers={"Content-Type": "application/xml", **named}, body=body)
 
 
 @frozen(kw_only=True)
@@ -279,7 +238,8 @@ class PassThrough:
             return
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        # Not the kernel's choice: while it is down, an outgoing connection could take such a port.
+        listener.bind(("127.0.0.1", self.port or free_ports(1)[0]))
         listener.listen(512)
         self.port = listener.getsockname()[1]
         self._listener, self._up = listener, True
@@ -371,7 +331,7 @@ class PassThrough:
 
     def _serve_one(self, client: socket.socket, requests: io.BufferedReader, upstream: _Upstream) -> bool:
         """One request; whether the connection may carry another."""
-        head = _read_head(requests)
+        head = read_head(requests)
         if head is None:
             return False
         exchange = self._record(head)
@@ -422,12 +382,12 @@ class PassThrough:
         if plan.drop == "request":
             raise _Ended("dropped")
         if plan.answer is not None:
-            _expect(exchange.request, client)
+            expect(exchange.request, client)
             self._receive(exchange, requests, lambda _: None)
             self._send_own(exchange, client, plan.answer)
             return True
         send = upstream.begin(exchange.request.without("Expect"))
-        _expect(exchange.request, client)
+        expect(exchange.request, client)
         self._receive(exchange, requests, send)
         answer = upstream.read_head()
         if plan.drop == "answer":
@@ -443,7 +403,7 @@ class PassThrough:
     def _receive(
         self, exchange: Exchange, requests: io.BufferedReader, send: Callable[[bytes], None]
     ) -> None:
-        for raw, payload in _body(exchange.request, requests, to_end=False):
+        for raw, payload in body(exchange.request, requests, to_end=False):
             send(raw)
             exchange.body_bytes_received += payload
 
@@ -554,7 +514,7 @@ class _Upstream:
     def read_head(self) -> Head:
         assert self._answers is not None
         while True:
-            head = _read_head(self._answers)
+            head = read_head(self._answers)
             if head is None:
                 raise ConnectionResetError("the store closed the connection")
             if head.status >= 200:
@@ -562,7 +522,7 @@ class _Upstream:
 
     def body(self, head: Head) -> Iterator[tuple[bytes, int]]:
         assert self._answers is not None
-        return _body(head, self._answers, to_end=True)
+        return body(head, self._answers, to_end=True)
 
     def close(self) -> None:
         if self._answers is not None:
@@ -570,69 +530,3 @@ class _Upstream:
         if self._socket is not None:
             self._socket.close()
         self._socket = self._answers = None
-
-
-def _expect(head: Head, client: socket.socket) -> None:
-    if (head.get("expect") or "").lower() == "100-continue":
-        client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-
-def _read_head(stream: io.BufferedReader) -> Head | None:
-    """None at the end of the connection."""
-    lines: list[str] = []
-    size = 0
-    while True:
-        line = stream.readline(HEAD_BYTES_MAX)
-        size += len(line)
-        if not line.endswith(b"\r\n") or size > HEAD_BYTES_MAX:
-            return None
-        if line == b"\r\n":
-            break
-        lines.append(line[:-2].decode("latin-1"))
-    headers = []
-    for line_text in lines[1:]:
-        name, _, value = line_text.partition(":")
-        headers.append((name, value.strip()))
-    return Head(line=lines[0], headers=tuple(headers))
-
-
-def _body(head: Head, stream: io.BufferedReader, *, to_end: bool) -> Iterator[tuple[bytes, int]]:
-    """Raw bytes of a body and how many of them are payload (chunked framing is not). ``to_end``:
-    a body without a length lasts until the connection ends."""
-    if (head.get("transfer-encoding") or "").lower() == "chunked":
-        yield from _chunked(stream)
-        return
-    length = head.get("content-length")
-    if length is None and not to_end:
-        return
-    left = None if length is None else int(length)
-    while left is None or left > 0:
-        data = stream.read1(COPY_BYTES if left is None else min(COPY_BYTES, left))
-        if not data:
-            if left is None:
-                return
-            raise ConnectionResetError("the body ended early")
-        if left is not None:
-            left -= len(data)
-        yield data, len(data)
-
-
-def _chunked(stream: io.BufferedReader) -> Iterator[tuple[bytes, int]]:
-    while True:
-        line = stream.readline(HEAD_BYTES_MAX)
-        size = int(line.partition(b";")[0], 16)
-        yield line, 0
-        left = size
-        while left:
-            data = stream.read1(min(COPY_BYTES, left))
-            if not data:
-                raise ConnectionResetError("the body ended early")
-            left -= len(data)
-            yield data, len(data)
-        line = stream.readline(HEAD_BYTES_MAX)
-        yield line, 0
-        if size == 0:
-            while line not in (b"\r\n", b""):
-                line = stream.readline(HEAD_BYTES_MAX)
-                yield line, 0
-            return
