@@ -179,11 +179,11 @@ class Application:
         is_going_on = False
         try:
             first = next(stream.pieces, None)
-            self._metrics.note_first_byte(exchange.endpoint, perf_counter() - exchange.started_at)
             if first is not None and len(first) == answer.length and len(first) < SMALL_BYTES:
                 # The usual small read: one copy costs less than all that streaming needs.
                 answer.body = bytes(first)
             else:
+                self._metrics.note_first_byte(exchange.endpoint, perf_counter() - exchange.started_at)
                 is_going_on = True
             return first
         finally:

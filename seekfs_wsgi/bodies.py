@@ -19,7 +19,7 @@ _STEP_BYTES = 1024 * 1024
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
-def read_body(environ: WSGIEnvironment, bytes_max: int) -> bytes:
+def read_body(environ: WSGIEnvironment, bytes_max: int) -> bytearray:
     """The whole body, whether it came with ``Content-Length`` or chunked.
 
     Raises ``TooLarge`` without reading a body that announces too much, and after ``bytes_max`` of one
@@ -45,16 +45,15 @@ def read_body(environ: WSGIEnvironment, bytes_max: int) -> bytes:
         if len(body) > bytes_max:
             raise _too_large("more", bytes_max)
         return body
-    return b""
+    return bytearray()
 
 
-def _read(environ: WSGIEnvironment, bytes_wanted: int) -> bytes:
+def _read(environ: WSGIEnvironment, bytes_wanted: int) -> bytearray:
     read = environ["wsgi.input"].read
-    parts: list[bytes] = []
-    missing = bytes_wanted
-    while missing > 0:
+    body = bytearray()
+    while len(body) < bytes_wanted:
         try:
-            part = read(min(missing, _STEP_BYTES))
+            part = read(min(bytes_wanted - len(body), _STEP_BYTES))
         except OSError as error:
             raise Disconnected(f"the body could not be read: {error}") from None
         except Exception as error:
@@ -62,9 +61,8 @@ def _read(environ: WSGIEnvironment, bytes_wanted: int) -> bytes:
             raise BadRequest(f"the body is malformed: {error}") from None
         if not part:
             break
-        parts.append(part)
-        missing -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        body += part
+    return body
 
 
 def _too_large(what: str, bytes_max: int) -> TooLarge:

@@ -57,7 +57,7 @@ class Metrics:
         )
         first_byte = Histogram(
             "seekfs_http_first_byte_seconds",
-            "From the request's head to the first byte of a streamed answer",
+            "From the request's head to the first piece of an answer that is streamed (64 KiB and more)",
             ("endpoint",),
             buckets=LATENCY_BUCKETS_SECONDS,
             registry=self._registry,

@@ -24,7 +24,11 @@ from typing import Any
 
 from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.http import errors as http_errors  # type: ignore[import-untyped]
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import (  # type: ignore[import-untyped]
+    STOP_KEEPALIVE_LINGER,
+    PollableMethodQueue,
+    ThreadWorker,
+)
 
 from seekfs_io import logs
 from seekfs_wsgi import daemon
@@ -73,11 +77,23 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
         """Nothing to do."""
 
 
+class _CallbackQueue(PollableMethodQueue):  # type: ignore[misc]  # gunicorn has no types
+    """How threads tell the polling one that they are done. Its pipe stays open for as long as the process.
+
+    At the end threads may still be finishing; a byte written to a number that has been closed would go into
+    whatever file was opened under that number meanwhile.
+    """
+
+    def close(self) -> None:
+        """See the class's text."""
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """See the module's text."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.method_queue = _CallbackQueue()
         self.in_hand: set[Connection] = set()
         """Connections that a thread is with now. Sets take one item at a time without a lock."""
         self.leaving: dict[Connection, None] = {}

@@ -141,6 +141,10 @@ def test_one_item_too_many() -> None:
     assert "65537" in error.detail
 
 
+def test_far_too_many_items_are_refused_before_they_are_made() -> None:
+    assert "400000 ranges" in refusal(b"[" + b",".join([GOOD] * 400_000) + b"]", TooLarge).detail
+
+
 def test_the_sum_of_lengths_is_limited() -> None:
     body = b'[{"path":"a","off":0,"len":60},{"path":"a","off":0,"len":40}]'
     assert len(decode_items(body, 100)) == 2

@@ -94,7 +94,12 @@ def test_requests_by_endpoint_and_class(client: Client) -> None:
     assert value(samples, count, endpoint="/healthz", status="4xx") == 1
     assert value(samples, count, endpoint="other", status="4xx") == 1
     assert value(samples, count, endpoint="/readv", status="2xx") == 0
-    assert value(samples, "seekfs_http_first_byte_seconds_count", endpoint="/blob") == 2
+
+
+def test_the_first_byte_of_what_is_streamed(client: Client) -> None:
+    client.get("/blob?ns=dev&path=a")
+    assert client.get("/blob?ns=dev&path=big", buffered=True).data
+    assert value(scrape(client), "seekfs_http_first_byte_seconds_count", endpoint="/blob") == 1
 
 
 def test_bytes_of_bodies(client: Client) -> None:
