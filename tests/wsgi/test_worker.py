@@ -1,0 +1,58 @@
+"""seekfs_wsgi.worker: what gunicorn's parser refuses, as an answer. The rest of it is shown in tests/e2e."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import pytest
+from gunicorn.http import errors
+
+from seekfs_wsgi.problems import INTERNAL
+from seekfs_wsgi.worker import error_answer, parser_problem
+
+ID = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.InvalidRequestLine("x"), 400),
+        (errors.InvalidHeader("x"), 400),
+        (errors.InvalidHTTPVersion("x"), 400),
+        (errors.LimitRequestLine(9000, 8190), 414),
+        (errors.LimitRequestHeaders("x"), 431),
+        (errors.ExpectationFailed("x"), 417),
+        (errors.UnsupportedTransferCoding("x"), 501),
+        (errors.ForbiddenProxyRequest("x"), 403),
+        (ZeroDivisionError("inside"), 500),
+    ],
+)
+def test_statuses(error: Exception, status: int) -> None:
+    assert parser_problem(error).status == status
+
+
+def test_every_error_of_the_parser_is_the_clients() -> None:
+    """So that one that gunicorn adds is not taken for a bug of ours."""
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
+    parser_errors = [kind for kind in kinds if not issubclass(kind, OSError)]
+    assert len(parser_errors) > 10
+    assert all(issubclass(kind, errors.ParseException) for kind in parser_errors)
+
+
+def test_an_answer_is_whole_and_final() -> None:
+    problem = parser_problem(errors.InvalidHeader("a\r\nb: c" + "x" * 9000))
+    head, _, body = error_answer(problem, ID).partition(b"\r\n\r\n")
+    lines = head.decode("ascii").split("\r\n")
+    assert lines[0] == "HTTP/1.1 400 Bad Request"
+    assert "Connection: close" in lines
+    assert f"Content-Length: {len(body)}" in lines
+    assert f"X-Request-Id: {ID}" in lines
+    document = json.loads(body)
+    assert document["request_id"] == ID
+    assert len(document["detail"]) < 500
+    assert "\n" not in document["detail"]
+
+
+def test_what_was_not_foreseen_says_nothing_of_the_inside() -> None:
+    assert parser_problem(ZeroDivisionError("secret")) is INTERNAL
