@@ -1,0 +1,116 @@
+"""The in-memory L2: the promises of a page store, without a disk."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from crc32c import crc32c
+
+from seekfs_core.pages import PageKey
+from seekfs_io.pages.base import PageStore
+from seekfs_io.pages.memory import OVERHEAD_BYTES, MemoryPageStore
+
+PAGE = 100_000
+
+
+def key(n: int) -> PageKey:
+    return PageKey(n.to_bytes(36, "big"))
+
+
+def data(n: int, length: int = PAGE) -> bytes:
+    return (n.to_bytes(4, "big") * (length // 4 + 1))[:length]
+
+
+def put(store: PageStore, n: int) -> bool:
+    page = data(n)
+    return store.store(key(n), memoryview(page), crc32c(page))
+
+
+def get(store: PageStore, n: int) -> bytes | None:
+    page = data(n)
+    lease = store.lease(key(n), PAGE, crc32c(page))
+    if lease is None:
+        return None
+    try:
+        buffer = bytearray(PAGE)
+        assert lease.verified
+        assert lease.readinto(memoryview(buffer), 0)
+        return bytes(buffer)
+    finally:
+        lease.release()
+
+
+def test_pages_come_back_until_others_need_their_room() -> None:
+    store = MemoryPageStore(3 * (PAGE + OVERHEAD_BYTES))
+    for n in range(4):
+        assert put(store, n)
+        assert key(n) in store
+    assert get(store, 0) is None
+    assert [get(store, n) for n in (1, 2, 3)] == [data(n) for n in (1, 2, 3)]
+    statistics = store.statistics()
+    assert (statistics.pages_held, statistics.bytes_held) == (3, 3 * PAGE)
+    assert (statistics.pages_written, statistics.pages_evicted) == (4, 1)
+
+
+def test_what_is_leased_stays_and_is_counted() -> None:
+    store = MemoryPageStore(2 * (PAGE + OVERHEAD_BYTES))
+    put(store, 0)
+    put(store, 1)
+    leases = [store.lease(key(n), PAGE, crc32c(data(n))) for n in (0, 1)]
+    assert not put(store, 2)
+    assert store.statistics().pages_refused == 1
+    store.close()
+    for n, lease in enumerate(leases):
+        assert lease is not None
+        part = bytearray(10)
+        assert lease.readinto(memoryview(part), 1000)
+        assert bytes(part) == data(n)[1000:1010]
+        with pytest.raises(ValueError, match="of a page of"):
+            lease.readinto(memoryview(part), PAGE - 9)
+        lease.mark_verified()
+        lease.release()
+    assert not put(store, 2)
+    assert key(0) not in store
+
+
+def test_a_page_of_another_length_or_crc_is_a_miss() -> None:
+    store = MemoryPageStore(2 * (PAGE + OVERHEAD_BYTES))
+    put(store, 0)
+    assert store.lease(key(0), PAGE - 1, crc32c(data(0))) is None
+    assert store.lease(key(0), PAGE, 1) is None
+
+
+def test_a_condemned_page_is_gone_and_can_come_again() -> None:
+    store = MemoryPageStore(2 * (PAGE + OVERHEAD_BYTES))
+    put(store, 0)
+    lease = store.lease(key(0), PAGE, crc32c(data(0)))
+    assert lease is not None
+    lease.condemn()
+    lease.condemn()
+    assert key(0) not in store
+    assert store.statistics().crc_failures == 2
+    lease.release()
+    assert put(store, 0)
+    assert get(store, 0) == data(0)
+
+
+def test_many_threads_see_whole_pages_only() -> None:
+    store = MemoryPageStore(5 * (PAGE + OVERHEAD_BYTES))
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for step in range(200):
+            n = (seed * 7 + step * 3) % 12
+            put(store, n)
+            found = get(store, n)
+            if found is not None and found != data(n):
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert store.statistics().bytes_held <= 5 * PAGE

@@ -1,0 +1,204 @@
+"""Manifests on disk: whole or not there, under the ceiling, found again by the next process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from seekfs_io.pages.shelf import ManifestShelf, MemoryShelf, Shelf, decode_envelope, encode_envelope
+
+MIB = 1 << 20
+
+
+def used_bytes(path: Path) -> int:
+    return sum(entry.stat().st_blocks * 512 for entry in path.iterdir())
+
+
+def test_an_envelope_is_these_bytes() -> None:
+    stored = encode_envelope("dev", 42, b"body")
+    assert stored[:-4] == bytes.fromhex(
+        "7365656b66736d66"  # seekfsmf
+        "0100"  # version of the envelope
+        "0300"  # length of the name
+        "50c93f26"  # CRC-32C of the body
+        "2a00000000000000"  # version of the manifest
+        "0400000000000000"  # length of the body
+        "646576"  # name
+        "30c432a3"  # CRC-32C of what is before
+    )
+    assert stored[-4:] == b"body"
+    assert decode_envelope(stored, "dev", 42) == b"body"
+    assert decode_envelope(stored, "dev", 43) is None
+    assert decode_envelope(stored, "dew", 42) is None
+
+
+def test_an_envelope_with_any_byte_changed_or_cut_anywhere_is_none() -> None:
+    stored = encode_envelope("dev", 42, b"body")
+    for index in range(len(stored)):
+        changed = bytearray(stored)
+        changed[index] ^= 0x10
+        assert decode_envelope(bytes(changed), "dev", 42) is None
+        assert decode_envelope(stored[:index], "dev", 42) is None
+    assert decode_envelope(stored + b"x", "dev", 42) is None
+
+
+@pytest.fixture(params=["disk", "memory"])
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
+    return ManifestShelf(tmp_path / "shelf", 4 * MIB) if request.param == "disk" else MemoryShelf(4 * MIB)
+
+
+def test_what_is_kept_is_loaded(shelf: Shelf) -> None:
+    assert shelf.load("dev", 1) is None
+    shelf.keep("dev", 1, b"one")
+    shelf.keep("dev", 2, b"two")
+    shelf.keep("dev.2", 1, b"other")
+    assert shelf.load("dev", 1) == b"one"
+    assert shelf.load("dev", 2) == b"two"
+    assert shelf.load("dev.2", 1) == b"other"
+    shelf.close()
+
+
+def test_heads_only_go_forward(shelf: Shelf) -> None:
+    assert shelf.heads() == {}
+    shelf.keep_head("dev", 4)
+    shelf.keep_head("dev", 3)
+    shelf.keep_head("other", 1)
+    assert shelf.heads() == {"dev": 4, "other": 1}
+
+
+def test_the_manifest_used_least_recently_goes_first(shelf: Shelf) -> None:
+    body = bytes(MIB)
+    for version in (1, 2, 3):
+        shelf.keep("dev", version, body)
+    assert shelf.load("dev", 1) == body
+    shelf.keep("dev", 4, body)
+    shelf.keep("dev", 5, body)
+    assert shelf.load("dev", 2) is None
+    assert shelf.load("dev", 1) == body
+    assert shelf.load("dev", 5) == body
+
+
+def test_a_manifest_larger_than_the_shelf_is_not_kept_and_costs_nobody_a_place(shelf: Shelf) -> None:
+    shelf.keep("dev", 1, b"one")
+    shelf.keep("dev", 2, bytes(5 * MIB))
+    assert shelf.load("dev", 2) is None
+    assert shelf.load("dev", 1) == b"one"
+
+
+def test_the_next_process_finds_everything(tmp_path: Path) -> None:
+    shelf = ManifestShelf(tmp_path, 4 * MIB)
+    for version in range(1, 5):
+        shelf.keep("dev", version, bytes([version]) * (600 << 10))
+    shelf.keep_head("dev", 4)
+    # The order of use is that of the files' times, which may be too close to tell apart here.
+    for version in range(1, 5):
+        os.utime(tmp_path / f"dev@{version}.manifest", ns=(version, version))
+    assert shelf.load("dev", 1) is not None
+    shelf.close()
+    (tmp_path / "dev@9.manifest.tmp").write_bytes(b"half of")
+    shelf = ManifestShelf(tmp_path, 4 * MIB)
+    assert not list(tmp_path.glob("*.tmp"))
+    assert shelf.heads() == {"dev": 4}
+    shelf.keep("dev", 5, bytes(MIB))
+    shelf.keep("dev", 6, bytes(600 << 10))
+    assert shelf.load("dev", 2) is None
+    assert shelf.load("dev", 1) == b"\1" * (600 << 10)
+    assert shelf.load("dev", 4) == b"\4" * (600 << 10)
+
+
+def test_a_smaller_ceiling_is_met_at_once(tmp_path: Path) -> None:
+    shelf = ManifestShelf(tmp_path, 8 * MIB)
+    for version in range(1, 7):
+        shelf.keep("dev", version, bytes(MIB))
+    ManifestShelf(tmp_path, 2 * MIB)
+    assert used_bytes(tmp_path) <= 2 * MIB
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "another"])
+def test_a_damaged_manifest_is_a_miss_and_can_be_kept_again(tmp_path: Path, damage: str) -> None:
+    shelf = ManifestShelf(tmp_path, 4 * MIB)
+    shelf.keep("dev", 1, b"the bytes")
+    path = tmp_path / "dev@1.manifest"
+    stored = path.read_bytes()
+    damaged = {
+        "flip": stored[:-1] + b"S",
+        "cut": stored[:-1],
+        "empty": b"",
+        "another": encode_envelope("dev", 2, b"the bytes"),
+    }
+    path.write_bytes(damaged[damage])
+    assert shelf.load("dev", 1) is None
+    assert not path.exists()
+    shelf.keep("dev", 1, b"the bytes")
+    assert shelf.load("dev", 1) == b"the bytes"
+
+
+def test_damaged_heads_are_no_heads(tmp_path: Path) -> None:
+    shelf = ManifestShelf(tmp_path, 4 * MIB)
+    shelf.keep_head("dev", 4)
+    (tmp_path / "heads").write_bytes(b"{}")
+    assert ManifestShelf(tmp_path, 4 * MIB).heads() == {}
+
+
+def test_a_disk_that_refuses_is_no_reason_to_raise(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    nowhere = ManifestShelf(tmp_path / "file" / "shelf", 4 * MIB)
+    nowhere.keep("dev", 1, b"one")
+    nowhere.keep_head("dev", 1)
+    assert nowhere.load("dev", 1) is None
+    assert nowhere.heads() == {"dev": 1}
+    shelf = ManifestShelf(tmp_path / "shelf", 4 * MIB)
+    shelf.keep("dev", 1, b"one")
+    (tmp_path / "shelf" / "dev@1.manifest").unlink()
+    (tmp_path / "shelf" / "dev@1.manifest").mkdir()
+    assert shelf.load("dev", 1) is None
+
+
+def test_more_namespaces_than_have_room_lose_the_oldest(tmp_path: Path) -> None:
+    shelf = ManifestShelf(tmp_path, 256 << 10)
+    names = [f"namespace-{n:04d}-{'x' * 40}" for n in range(1000)]
+    for name in names[:-300]:
+        shelf._heads[name] = 1  # As if kept: writing the file each time is not what is tested.
+    for name in names[-300:]:
+        shelf.keep_head(name, 1)
+        assert used_bytes(tmp_path) <= 256 << 10
+    heads = ManifestShelf(tmp_path, 256 << 10).heads()
+    assert names[-1] in heads
+    assert names[0] not in heads
+
+
+def test_the_ceiling_holds_while_many_threads_keep(tmp_path: Path) -> None:
+    ceiling = 3 * MIB
+    shelf = ManifestShelf(tmp_path, ceiling)
+    done, most = threading.Event(), 0
+
+    def sample() -> None:
+        nonlocal most
+        while not done.is_set():
+            total = 0
+            for entry in os.scandir(tmp_path):
+                try:
+                    total += entry.stat().st_blocks * 512
+                except FileNotFoundError:
+                    continue
+            most = max(most, total)
+
+    def keep(thread: int) -> None:
+        for version in range(1, 15):
+            shelf.keep(f"ns{thread}", version, os.urandom(300_000))
+            shelf.keep_head(f"ns{thread}", version)
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    threads = [threading.Thread(target=keep, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done.set()
+    sampler.join()
+    assert 0 < most <= ceiling
+    assert shelf.heads() == {f"ns{n}": 14 for n in range(4)}
