@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_SECONDS_MAX = 900
+SETTLE_SECONDS_MAX = 30
 
 # The first run fetches and installs some fifty packages, and both bring up a server and move 200 MiB.
 pytestmark = pytest.mark.timeout(2 * RUN_SECONDS_MAX)
@@ -35,9 +38,22 @@ def listing(directory: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def sockets_of_servers() -> set[str]:
-    """What servers leave in /tmp by habit, whatever they are told about temporary directories."""
-    return {name for name in os.listdir("/tmp") if name.startswith(("seaweedfs", "weed", "gunicorn"))}
+def dead_sockets() -> set[str]:
+    """Sockets in /tmp that nothing listens on any more.
+
+    Servers put some there by habit, whatever they are told about temporary directories; those of a server
+    that is up, whoever's it is, do not count.
+    """
+    alive = Path("/proc/net/unix").read_text()
+    return {path.name for path in Path("/tmp").iterdir() if path.is_socket() and f" {path}\n" not in alive}
+
+
+def dead_sockets_since(before: set[str]) -> set[str]:
+    """What has come to ``dead_sockets``; somebody else's server may be in the middle of tidying up."""
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    while (found := dead_sockets() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 def processes_of(directory: Path) -> list[str]:
@@ -96,14 +112,16 @@ def test_a_fresh_clone_runs_the_demo_and_leaves_nothing_behind(tmp_path: Path) -
     for packages in clone.glob(".venv/lib/python*/site-packages/pip"):
         shutil.rmtree(packages)
     assert not list(clone.glob(".venv/lib/python*/site-packages/pip"))
-    before = (listing(clone), listing(home), listing(temporary), sockets_of_servers())
+    before = (listing(clone), listing(home), listing(temporary))
+    sockets = dead_sockets()
 
     second = justw(clone, home=home, temporary=temporary)
     assert second.returncode == 0, second.stdout + second.stderr
     assert "justw:" not in second.stderr
-    after = (listing(clone), listing(home), listing(temporary), sockets_of_servers())
+    after = (listing(clone), listing(home), listing(temporary))
     for was, now in zip(before, after, strict=True):
         assert now == was
+    assert dead_sockets_since(sockets) == set()
     assert processes_of(tmp_path) == []
 
 
@@ -126,3 +144,16 @@ def test_a_file_that_stays_would_be_seen(tmp_path: Path) -> None:
     assert listing(tmp_path) == before
     (tmp_path / "left").touch()
     assert listing(tmp_path) != before
+
+
+def test_a_socket_that_stays_would_be_seen() -> None:
+    path = Path(f"/tmp/seekfs-test-{os.getpid()}.sock")
+    before = dead_sockets()
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            server.listen()
+            assert path.name not in dead_sockets()
+        assert path.name in dead_sockets() - before
+    finally:
+        path.unlink(missing_ok=True)
