@@ -122,7 +122,8 @@ class SdkReader:
         """The body has been read to its end: its connection can serve another request."""
         response, self._response = self._response, None
         if response is not None:
-            response.close()
+            response.drain_conn()
+            response.release_conn()
 
     def close(self) -> None:
         response, self._response = self._response, None
