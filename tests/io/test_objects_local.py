@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,6 +218,51 @@ def test_a_refusal_of_the_disk_is_a_refusal(store: LocalStore, monkeypatch: pyte
     monkeypatch.setattr(os, "open", refused)
     failure = failure_of(lambda: store.get("a"))
     assert (failure.kind, failure.detail) == (FailureKind.DENIED, "open failed: Permission denied")
+
+
+def has_a_waiter(path: Path) -> bool:
+    """Whether somebody waits for a lock of this file (``/proc/locks``, proc(5))."""
+    inode = path.stat().st_ino
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("-> FLOCK" in line and f":{inode} " in line for line in lines)
+
+
+def test_of_two_swaps_at_once_the_second_sees_the_first(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.put("a", b"0")
+    looked, go_on = threading.Event(), threading.Event()
+    real_replace = os.replace
+
+    def replace(source: str, target: str) -> None:
+        """The first has found the object as expected, and does not replace it yet."""
+        if threading.current_thread().name == "1":
+            looked.set()
+            go_on.wait(60)
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    outcomes: dict[str, object] = {}
+
+    def swap() -> None:
+        name = threading.current_thread().name
+        try:
+            outcomes[name] = store.put("a", name.encode(), if_match=first)
+        except StoreError as error:
+            outcomes[name] = error.failure.kind
+
+    threads = [threading.Thread(target=swap, name=name) for name in ("1", "2")]
+    threads[0].start()
+    assert looked.wait(60)
+    threads[1].start()
+    deadline = time.monotonic() + 60
+    while not outcomes and not has_a_waiter(tmp_path / "store" / ".seekfs" / "lock"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert outcomes == {"1": store.head("a").etag, "2": FailureKind.PRECONDITION}
 
 
 KILLED = """
