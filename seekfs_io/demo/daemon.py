@@ -14,7 +14,7 @@ from typing import Final
 import seekfs_io
 from seekfs_core.errors import SeekfsError
 from seekfs_io import keeper
-from seekfs_io.client import Client, DaemonUnreachable
+from seekfs_io.client import BadAnswer, Client, DaemonError, DaemonUnreachable, ShortRead
 from seekfs_io.devserver import HOST, free_ports
 
 START_TIMEOUT_SECONDS: Final = 60.0
@@ -29,6 +29,12 @@ class DaemonDidNotStart(SeekfsError):
     """The daemon ended, or was not ready in time; the detail has the end of its log."""
 
     slug, title = "daemon-did-not-start", "The daemon did not start"
+
+
+class DaemonFailed(SeekfsError):
+    """A read failed; the detail has the end of the daemon's log beside the client's error."""
+
+    slug, title = "daemon-failed", "The daemon failed"
 
 
 @contextlib.contextmanager
@@ -56,6 +62,9 @@ def running_daemon(config: Path, directory: Path, log: Path) -> Iterator[Client]
         with Client(f"http://{HOST}:{port}") as client:
             _wait_until_ready(process, client, log)
             yield client
+    except (DaemonError, DaemonUnreachable, ShortRead, BadAnswer) as error:
+        # Its log is about to be removed, and is where the reason is.
+        raise DaemonFailed(f"{error}; the daemon's last words:\n{_tail(log)}") from error
     finally:
         _stop(process)
 
