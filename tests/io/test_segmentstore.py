@@ -1,0 +1,615 @@
+"""The disk L2 on a real directory: restart, kill, rot, full disks, ceilings and threads."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from crc32c import crc32c
+
+from seekfs_core.pages import PageKey
+from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length, shares_of
+from seekfs_io.pages.base import PageStore
+from seekfs_io.pages.segmentstore import READ_FAULTS_MAX, SegmentStore, open_segment_store
+from tests.support.disk import used_bytes
+from tests.support.sampling import Sampler
+
+KIB, MIB = 1 << 10, 1 << 20
+PAGE = 64 * KIB
+CEILING = 32 * MIB
+PAGES_THAT_FIT = 250
+"""Pages of 64 KiB that surely have room under ``CEILING``."""
+
+
+def key(n: int) -> PageKey:
+    return PageKey(n.to_bytes(36, "big"))
+
+
+def data(n: int, length: int = PAGE) -> bytes:
+    return random.Random(n).randbytes(1024) * (length // 1024) + b"~" * (length % 1024)
+
+
+def put(store: PageStore, n: int, length: int = PAGE) -> bool:
+    page = data(n, length)
+    return store.store(key(n), memoryview(page), crc32c(page))
+
+
+def get(store: PageStore, n: int, length: int = PAGE) -> bytes | None:
+    """As a reader does it: all of an unverified page first, and checked. None on a miss or fault."""
+    page = data(n, length)
+    lease = store.lease(key(n), length, crc32c(page))
+    if lease is None:
+        return None
+    try:
+        buffer = bytearray(length)
+        if not lease.readinto(memoryview(buffer), 0):
+            return None
+        if not lease.verified:
+            if crc32c(buffer) != lease.crc32c:
+                lease.condemn()
+                return None
+            lease.mark_verified()
+        return bytes(buffer)
+    finally:
+        lease.release()
+
+
+@contextmanager
+def opened(path: Path, ceiling: int = CEILING) -> Iterator[SegmentStore]:
+    store = open_segment_store(path, ceiling)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "l2"
+
+
+def segments_of(path: Path) -> list[Path]:
+    return sorted((path / "segments").iterdir())
+
+
+def segment_of(path: Path, n: int) -> tuple[Path, int]:
+    """The file that page ``n`` is in, and where its record starts."""
+    for segment in segments_of(path):
+        at = segment.read_bytes().find(data(n)[:1024])
+        if at >= 0:
+            return segment, at - RECORD_HEADER_LENGTH
+    raise AssertionError(f"page {n} is in no segment")
+
+
+def test_a_page_is_read_back_whole_and_in_parts(path: Path) -> None:
+    with opened(path) as store:
+        assert key(1) not in store
+        assert store.lease(key(1), PAGE, 0) is None
+        assert put(store, 1)
+        assert key(1) in store
+        lease = store.lease(key(1), PAGE, crc32c(data(1)))
+        assert lease is not None
+        assert not lease.verified
+        part = bytearray(1000)
+        assert lease.readinto(memoryview(part), 5000)
+        assert bytes(part) == data(1)[5000:6000]
+        with pytest.raises(ValueError, match="of a page of"):
+            lease.readinto(memoryview(part), PAGE - 999)
+        lease.mark_verified()
+        lease.release()
+        again = store.lease(key(1), PAGE, crc32c(data(1)))
+        assert again is not None
+        assert again.verified
+        again.release()
+        assert put(store, 1)
+        statistics = store.statistics()
+        assert (statistics.pages_held, statistics.bytes_held, statistics.pages_written) == (1, PAGE, 1)
+        assert (statistics.faults, statistics.crc_failures, statistics.off_because) == (0, 0, None)
+
+
+@pytest.mark.parametrize("length", [1, 4000, 4001, 70_001, MIB + 1])
+def test_pages_of_any_length_come_back(path: Path, length: int) -> None:
+    with opened(path) as store:
+        for n in range(3):
+            assert put(store, n, length)
+        assert [get(store, n, length) for n in range(3)] == [data(n, length) for n in range(3)]
+
+
+def test_a_restart_keeps_everything(path: Path) -> None:
+    with opened(path) as store:
+        for n in range(PAGES_THAT_FIT):
+            assert put(store, n)
+    with opened(path) as store:
+        assert store.statistics().pages_held == PAGES_THAT_FIT
+        assert all(get(store, n) == data(n) for n in range(PAGES_THAT_FIT))
+        assert store.statistics().faults == 0
+    assert store.lease(key(1), PAGE, crc32c(data(1))) is None
+    assert not put(store, 1)
+    store.close()
+
+
+def test_an_index_of_another_boot_is_made_anew_from_the_records(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(path) as store:
+        for n in range(20):
+            put(store, n)
+    (path / "seekfs.boot").write_bytes(b"another boot")
+    with opened(path) as store:
+        assert "another boot" in caplog.text
+        assert [get(store, n) for n in range(20)] == [data(n) for n in range(20)]
+        assert put(store, 20)
+    caplog.clear()
+    with opened(path) as store:
+        assert not caplog.text
+        assert [get(store, n) for n in range(21)] == [data(n) for n in range(21)]
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "garbage", "larger than its share"])
+def test_an_unusable_index_is_made_anew_from_the_records(path: Path, damage: str) -> None:
+    with opened(path) as store:
+        for n in range(20):
+            put(store, n)
+    index = path / "index" / "data.mdb"
+    match damage:
+        case "gone":
+            index.unlink()
+            (path / "seekfs.boot").unlink()
+        case "cut":
+            os.truncate(index, 2 * 4096)
+        case "garbage":
+            index.write_bytes(os.urandom(index.stat().st_size))
+        case _:
+            os.truncate(index, 2 * MIB)
+    with opened(path) as store:
+        assert [get(store, n) for n in range(20)] == [data(n) for n in range(20)]
+
+
+def test_rebuilding_stops_at_bytes_that_only_look_like_a_record(path: Path) -> None:
+    """A page may hold anything, whole segments of another directory included."""
+    with opened(path) as store:
+        put(store, 1)
+    segment, offset = segment_of(path, 1)
+    record = segment.read_bytes()[offset : offset + record_length(PAGE)]
+    with opened(path.with_name("other")) as store:
+        page = record.ljust(record_length(PAGE), b"\0")
+        assert store.store(key(2), memoryview(page), crc32c(page))
+    other = path.with_name("other")
+    (other / "seekfs.boot").unlink()
+    stored = segments_of(other)[0]
+    stored.write_bytes(stored.read_bytes()[4096:].ljust(stored.stat().st_size, b"\0"))
+    with opened(other) as store:
+        assert store.statistics().pages_held == 0
+        assert key(1) not in store
+
+
+# Rot
+
+
+@pytest.mark.parametrize("damage", ["flip", "zero", "cut", "gone", "another page"])
+def test_a_page_damaged_while_stopped_is_a_counted_miss_and_can_come_again(path: Path, damage: str) -> None:
+    with opened(path) as store:
+        for n in range(3):
+            put(store, n)
+    segment, offset = segment_of(path, 1)
+    stored = bytearray(segment.read_bytes())
+    record = record_length(PAGE)
+    match damage:
+        case "flip":
+            stored[offset + 30_000] ^= 1
+        case "zero":
+            stored[offset : offset + record] = bytes(record)
+        case "cut":
+            del stored[offset + 100 :]
+        case "another page":
+            other, other_offset = segment_of(path, 0)
+            stored[offset : offset + record] = other.read_bytes()[other_offset : other_offset + record]
+    if damage == "gone":
+        segment.unlink()
+    else:
+        segment.write_bytes(stored)
+    lost = [n for n in range(3) if segment_of_or_none(path, n) is None] or [1]
+    with opened(path) as store:
+        assert get(store, 1) is None
+        statistics = store.statistics()
+        assert statistics.faults + statistics.crc_failures == (len(lost) if damage in ("gone", "cut") else 1)
+        assert key(1) not in store
+        for n in range(3):
+            assert put(store, n)
+            assert get(store, n) == data(n)
+    with opened(path) as store:
+        assert [get(store, n) for n in range(3)] == [data(n) for n in range(3)]
+        assert store.statistics().faults == 0
+
+
+def segment_of_or_none(path: Path, n: int) -> Path | None:
+    for segment in segments_of(path):
+        if data(n) in segment.read_bytes():
+            return segment
+    return None
+
+
+@pytest.mark.parametrize("field", range(0, RECORD_HEADER_LENGTH, 4))
+def test_a_damaged_header_is_found_by_whoever_reads_first(path: Path, field: int) -> None:
+    with opened(path) as store:
+        put(store, 1)
+        segment, offset = segment_of(path, 1)
+        with segment.open("r+b") as file:
+            file.seek(offset + field)
+            file.write(b"\xa5\x5a\xa5\x5a")
+        lease = store.lease(key(1), PAGE, crc32c(data(1)))
+        assert lease is not None
+        assert not lease.readinto(memoryview(bytearray(100)), 700)
+        lease.release()
+        assert key(1) not in store
+        assert store.statistics().faults == 1
+
+
+def test_an_entry_that_disagrees_with_the_manifest_is_a_fault(path: Path) -> None:
+    with opened(path) as store:
+        put(store, 1)
+        assert store.lease(key(1), PAGE, 1) is None
+        assert key(1) not in store
+        put(store, 1)
+        assert store.lease(key(1), PAGE + 1, crc32c(data(1))) is None
+        put(store, 1)
+        other = b"other bytes under the same key"
+        assert store.store(key(1), memoryview(other), crc32c(other))
+        assert store.statistics().faults == 3
+
+
+def test_a_condemned_page_stays_gone_after_a_restart(path: Path) -> None:
+    with opened(path) as store:
+        put(store, 1)
+        put(store, 2)
+        lease = store.lease(key(1), PAGE, crc32c(data(1)))
+        assert lease is not None
+        lease.condemn()
+        lease.release()
+        assert store.statistics().crc_failures == 1
+    with opened(path) as store:
+        assert key(1) not in store
+        assert get(store, 2) == data(2)
+
+
+# The ceiling
+
+
+def sampled(path: Path) -> Sampler:
+    """How much disk a directory takes, looked at all the time."""
+    return Sampler(lambda: used_bytes(path, [os.getpid()]), interval_seconds=0.002)
+
+
+def churn(store: PageStore, pages: range, length: int, seed: int, steps: int) -> None:
+    """Read and store so that new pages keep displacing old ones."""
+    chance = random.Random(seed)
+    at = 0
+    for _ in range(steps):
+        at += chance.choice((0, 0, 0, 1))
+        n = pages[(at + chance.randrange(8)) % len(pages)]
+        found = get(store, n, length)
+        assert found in (None, data(n, length))
+        if found is None:
+            put(store, n, length)
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "length", "steps"),
+    [(16 * MIB, 16 * KIB, 4000), (16 * MIB, PAGE, 2000), (16 * MIB, 700 * KIB, 400), (64 * MIB, 8 * MIB, 80)],
+)
+def test_disk_use_stays_under_the_ceiling_at_every_sample(
+    path: Path, ceiling: int, length: int, steps: int
+) -> None:
+    fit = ceiling // length
+    with opened(path, ceiling) as store, sampled(path) as sampling:
+        for n in range(2 * fit):
+            put(store, n, length)
+        churn(store, range(2 * fit, 6 * fit), length, 1, steps)
+        statistics = store.statistics()
+        assert statistics.pages_evicted > 0
+        assert statistics.bytes_held > ceiling * 0.6
+    assert len(sampling.samples) > 3
+    assert ceiling * 0.7 < sampling.peak <= ceiling
+
+
+def test_a_lower_ceiling_is_met_before_anything_is_served(path: Path) -> None:
+    with opened(path, 64 * MIB) as store:
+        for n in range(500):
+            put(store, n)
+    with opened(path, 16 * MIB) as store:
+        assert used_bytes(path, [os.getpid()]) <= 16 * MIB
+        held = [n for n in range(500) if key(n) in store]
+        assert len(held) > 150
+        assert all(get(store, n) == data(n) for n in held)
+
+
+def test_a_page_too_long_for_the_ceiling_is_refused(path: Path) -> None:
+    with opened(path, 4 * MIB) as store:
+        assert not put(store, 1, 4 * MIB)
+        assert put(store, 2)
+        assert store.statistics().pages_refused == 1
+
+
+def test_the_index_has_room_for_as_many_of_the_smallest_pages_as_the_ceiling_allows(path: Path) -> None:
+    ceiling = 8 * MIB
+    with opened(path, ceiling) as store, sampled(path) as sampling:
+        entries = shares_of(ceiling).entries_max
+        for n in range(entries + 50):
+            put(store, n, 10)
+        churn(store, range(entries, 3 * entries), 10, 2, 4000)
+        statistics = store.statistics()
+        assert statistics.off_because is None
+        assert statistics.faults == 0
+        assert entries * 0.8 < statistics.pages_held <= entries
+    assert sampling.peak <= ceiling
+
+
+def test_a_page_that_is_being_read_outlives_its_segment(path: Path) -> None:
+    with opened(path, 16 * MIB) as store:
+        put(store, 0)
+        lease = store.lease(key(0), PAGE, crc32c(data(0)))
+        assert lease is not None
+        churn(store, range(1, 900), PAGE, 3, 3000)
+        assert store.statistics().pages_evicted > 0
+        buffer = bytearray(PAGE)
+        assert lease.readinto(memoryview(buffer), 0)
+        assert bytes(buffer) == data(0)
+        lease.release()
+        assert used_bytes(path, [os.getpid()]) <= 16 * MIB
+
+
+def test_hot_pages_survive_a_scan(path: Path) -> None:
+    with opened(path, 16 * MIB) as store:
+        hot = range(100)
+        for _ in range(3):
+            for n in hot:
+                get(store, n) or put(store, n)
+        for n in range(1000, 2000):
+            put(store, n)
+            get(store, hot[n % 100])
+        assert all(key(n) in store for n in hot)
+
+
+# Kill
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[3:]
+from tests.io.test_segmentstore import get, key, data, put
+from seekfs_io.pages.segmentstore import open_segment_store
+
+store = open_segment_store(Path(sys.argv[1]), int(sys.argv[2]))
+start = int(sys.stdin.readline())
+for n in range(start, start + 100_000):
+    for _ in range(2):  # Asked for twice in a row, a page is worth another one's place.
+        kept = put(store, n)
+    if kept:
+        sys.stdout.write(f"{n}\\n")
+        sys.stdout.flush()
+"""
+
+
+def write_until_killed(path: Path, ceiling: int, start: int, count: int) -> list[int]:
+    """Pages that a process said it had stored before it was killed in the middle of the next."""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), str(ceiling), str(Path(__file__).parents[2])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        writer.stdin.write(f"{start}\n")
+        writer.stdin.flush()
+        stored = [int(writer.stdout.readline()) for _ in range(count)]
+        writer.send_signal(signal.SIGKILL)
+        stored += map(int, writer.stdout.read().split())
+        return stored
+    finally:
+        writer.kill()
+        writer.communicate()
+
+
+def test_what_was_stored_before_a_kill_is_there_after_it(path: Path) -> None:
+    stored: list[int] = []
+    for _ in range(3):
+        stored += write_until_killed(path, 1 << 30, len(stored) and stored[-1] + 10, 25)
+    with opened(path, 1 << 30) as store:
+        assert [n for n in stored if get(store, n) != data(n)] == []
+        statistics = store.statistics()
+        assert (statistics.faults, statistics.crc_failures) == (0, 0)
+    # Each process went on in the segment that the last one had begun.
+    assert len(segments_of(path)) == 1
+
+
+def test_kills_while_segments_are_given_up_lose_no_space_and_serve_no_wrong_byte(path: Path) -> None:
+    ceiling = 8 * MIB
+    for round_ in range(4):
+        stored = write_until_killed(path, ceiling, 1000 * round_, 150)
+        with opened(path, ceiling) as store:
+            held = [n for n in range(1000 * (round_ + 1)) if key(n) in store]
+            assert all(get(store, n) == data(n) for n in held)
+            assert len(set(stored[-20:]) & set(held)) >= 20
+            statistics = store.statistics()
+            assert (statistics.faults, statistics.crc_failures) == (0, 0)
+            assert used_bytes(path, [os.getpid()]) <= ceiling
+            on_disk = sum(segment.stat().st_size for segment in segments_of(path))
+            assert statistics.bytes_held > 0.5 * on_disk
+
+
+# Disks that refuse
+
+
+@contextmanager
+def file_size_limit(limit: int) -> Iterator[None]:
+    """Until the end, the kernel refuses to make any file longer than this: a full disk, nearly."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_disk_that_takes_nothing_turns_writing_off_until_a_probe_works(path: Path) -> None:
+    clock = Clock()
+    store = open_segment_store(path, CEILING, clock=clock)
+    put(store, 0)
+    segments = len(segments_of(path))
+    with file_size_limit(8192):
+        for n in range(1, 40):
+            put(store, n)
+        off = store.statistics().off_because
+        assert off is not None
+        assert "File too large" in off
+        faults = store.statistics().faults
+        for n in range(1, 40):
+            assert not put(store, n)
+        assert store.statistics().faults == faults
+        assert get(store, 0) == data(0)
+        clock.now += 1
+        assert not put(store, 1)
+        assert store.statistics().faults == faults + 1
+    assert not put(store, 1)
+    clock.now += 2
+    assert put(store, 1)
+    assert store.statistics().off_because is None
+    for n in range(40):
+        assert put(store, n)
+    assert all(get(store, n) == data(n) for n in range(40))
+    store.close()
+    assert len(segments_of(path)) >= segments
+    with opened(path) as store:
+        assert all(get(store, n) == data(n) for n in range(40))
+
+
+def test_a_disk_that_reads_nothing_turns_reading_off_until_a_probe_works(path: Path) -> None:
+    clock = Clock()
+    store = open_segment_store(path, CEILING, clock=clock)
+    for n in range(30):
+        put(store, n)
+    store.close()
+    store = open_segment_store(path, CEILING, clock=clock)
+    broken = segments_of(path)
+    for segment in broken:
+        segment.rename(segment.with_suffix(".away"))
+        segment.mkdir()
+    for n in range(READ_FAULTS_MAX):
+        assert key(n) in store
+        assert get(store, n) is None
+    off = store.statistics().off_because
+    assert off is not None
+    assert "reading" in off
+    assert key(20) not in store
+    assert store.lease(key(20), PAGE, crc32c(data(20))) is None
+    clock.now += 1
+    assert key(20) in store
+    assert get(store, 20) is None  # The probe; it fails.
+    clock.now += 1
+    assert key(21) not in store
+    for segment in broken:
+        segment.rmdir()
+        segment.with_suffix(".away").rename(segment)
+    clock.now += 1
+    probe = store.lease(key(21), PAGE, crc32c(data(21)))
+    assert probe is not None
+    assert store.lease(key(22), PAGE, crc32c(data(22))) is None
+    probe.release()  # Not put to use: the next one is the probe.
+    assert get(store, 22) == data(22)
+    assert store.statistics().off_because is None
+    assert store.statistics().faults == READ_FAULTS_MAX + 1
+    assert get(store, 21) == data(21)
+    store.close()
+
+
+def test_a_segment_that_cannot_be_deleted_stays_claimed_and_is_tried_again(path: Path) -> None:
+    with opened(path, 8 * MIB) as store:
+        for n in range(200):
+            put(store, n)
+        stuck = segments_of(path)[0]
+        for segment in segments_of(path):
+            segment.rename(segment.with_suffix(".away"))
+            segment.mkdir()
+        put(store, 500)
+        put(store, 500)
+        off = store.statistics().off_because
+        assert off is not None
+        assert "deleting" in off
+        for directory in list(path.glob("segments/*.seg")):
+            directory.rmdir()
+            directory.with_suffix(".away").rename(directory)
+        assert stuck.exists()
+        assert used_bytes(path, [os.getpid()]) <= 8 * MIB
+
+
+# Threads
+
+
+def test_readers_and_writers_at_once_see_right_bytes_only(path: Path) -> None:
+    errors: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            churn(store, range(400), PAGE, seed, 600)
+        except BaseException as error:
+            errors.append(error)
+
+    with opened(path, 12 * MIB) as store, sampled(path) as sampling:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        statistics = store.statistics()
+        assert statistics.pages_evicted > 0
+        assert (statistics.faults, statistics.crc_failures, statistics.off_because) == (0, 0, None)
+    assert sampling.peak <= 12 * MIB
+    with opened(path, 12 * MIB) as store:
+        held = [n for n in range(400) if key(n) in store]
+        assert len(held) == statistics.pages_held
+        assert all(get(store, n) == data(n) for n in held)
+
+
+def test_closing_waits_for_writers_and_leaves_leases_readable(path: Path) -> None:
+    store = open_segment_store(path, CEILING)
+    put(store, 1)
+    lease = store.lease(key(1), PAGE, crc32c(data(1)))
+    assert lease is not None
+    assert lease.readinto(memoryview(bytearray(10)), 0)
+    threads = [
+        threading.Thread(target=lambda seed=seed: [put(store, n) for n in range(seed, 300, 4)])
+        for seed in range(2, 6)
+    ]
+    for thread in threads:
+        thread.start()
+    store.close()
+    for thread in threads:
+        thread.join()
+    buffer = bytearray(PAGE)
+    assert lease.readinto(memoryview(buffer), 0)
+    assert bytes(buffer) == data(1)
+    lease.release()
+    with opened(path) as store:
+        held = [n for n in range(400) if key(n) in store]
+        assert all(get(store, n) == data(n) for n in held)
