@@ -179,6 +179,8 @@ class Application:
         is_going_on = False
         try:
             first = next(stream.pieces, None)
+            if first is None and answer.length:
+                raise RuntimeError(f"a read of {answer.length} bytes gave none")
             if first is not None and len(first) == answer.length and len(first) < SMALL_BYTES:
                 # The usual small read: one copy costs less than all that streaming needs.
                 answer.body = bytes(first)

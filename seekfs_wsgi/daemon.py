@@ -23,6 +23,7 @@ import functools
 import logging
 import math
 import os
+import resource
 import signal
 import socket
 import sys
@@ -61,6 +62,12 @@ FLUSH_SECONDS_MAX = 30
 
 REQUEST_LINE_BYTES_MAX = 8190
 """gunicorn's largest: a path of 1024 bytes is 3072 when escaped."""
+
+CONNECTIONS_MAX = 4096
+"""Clients at once, most of them idle: every DataLoader worker of every job on a node keeps a connection."""
+
+FILES_OF_OUR_OWN = 1024
+"""Descriptors that are not clients': requests to the store, segment files, the index."""
 
 ADDRESS_WAIT_SECONDS = 5.0
 """A daemon that was killed a moment ago may not have let go of its port."""
@@ -211,6 +218,28 @@ def _summary(config: Config) -> str:
     )
 
 
+def connections_for(file_limit: int) -> int:
+    """How many clients may be connected when so many files may be open."""
+    return min(CONNECTIONS_MAX, max(file_limit - FILES_OF_OUR_OWN, file_limit // 2))
+
+
+def _raised_file_limit() -> int:
+    """How many files this process and its worker may have open, after asking for as many as are useful.
+
+    The usual limit of 1024 is there for programs that use ``select``; nothing here does.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS_MAX + FILES_OF_OUR_OWN
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    except (OSError, ValueError):
+        return soft
+    return raised
+
+
 # -- gunicorn's hooks ----------------------------------------------------------------------------------
 
 
@@ -227,6 +256,7 @@ def _on_starting(server: Any) -> None:
     except CannotStart as error:
         complain(str(error))
         raise SystemExit(error.status) from None
+    server.cfg.set("worker_connections", connections_for(_raised_file_limit()))
     # A signal between a fork and the child's own handlers would go into a queue that nobody reads there.
     os.register_at_fork(
         before=functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK, STOP_SIGNALS),

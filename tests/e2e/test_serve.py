@@ -296,6 +296,15 @@ def test_a_second_signal_ends_at_once(make_daemon: DaemonMaker) -> None:
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "all processes have ended")
 
 
+def test_sigquit_does_not_wait_for_streams(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon(api__drain_sec=3600).start()
+    with slow_reader(daemon.port) as response:
+        os.kill(daemon.pid, signal.SIGQUIT)
+        assert daemon.wait() == 0
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            response.read()
+
+
 def test_a_master_that_is_killed_takes_its_worker_along_and_the_port_is_free(
     make_daemon: DaemonMaker,
 ) -> None:

@@ -48,6 +48,8 @@ class MemoryStream:
     def _pieces(self, start: int, stop: int) -> Iterator[memoryview]:
         buffer = bytearray(PAGE_BYTES)
         for _, file, page_id, begin, end in self._plan.slices(start, stop):
+            if self._pages == self._plane.ends_after_pages:
+                return
             if self._pages == self._plane.fails_after_pages:
                 raise self._plane.failure
             at = page_id * PAGE_BYTES
@@ -71,10 +73,12 @@ class MemoryStream:
 
 @define
 class MemoryPlane:
-    """Namespace ``dev``, version 7. ``failure`` is raised once ``fails_after_pages`` pages went out."""
+    """Namespace ``dev``, version 7. ``failure`` is raised once ``fails_after_pages`` pages went out; after
+    ``ends_after_pages`` a read ends, as no plane should."""
 
     files: dict[str, bytes]
     fails_after_pages: int | None = None
+    ends_after_pages: int | None = None
     failure: Exception = field(factory=lambda: SeekfsError("unset"))
     resolve_failure: Exception | None = None
     stale: bool = False

@@ -267,6 +267,20 @@ def test_a_failure_after_it_cuts_the_connection(
     assert (record.exc_info is None) == isinstance(failure, SeekfsError)
 
 
+def test_a_read_that_ends_early_is_never_taken_for_whole(
+    lax_client: Client, plane: MemoryPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    plane.ends_after_pages = 0
+    problem(lax_client.get("/blob?ns=dev&path=big"), 500, "internal")
+    caplog.clear()
+    plane.ends_after_pages = 3
+    answer = lax_client.get("/blob?ns=dev&path=big", buffered=False)
+    with pytest.raises(Disconnected):
+        list(answer.response)
+    answer.close()
+    assert f"cut off after {3 * PAGE_BYTES} bytes" in caplog.records[0].getMessage()
+
+
 def test_a_batch_fails_with_a_status_as_long_as_nothing_has_gone_out(
     client: Client, plane: MemoryPlane
 ) -> None:

@@ -77,6 +77,13 @@ def test_a_directory_of_somebody_else(tmp_path: Path) -> None:
         check_before_start(config_for(tmp_path, "127.0.0.1:0"))
 
 
+@pytest.mark.parametrize(
+    ("files", "clients"), [(5120, 4096), (10**6, 4096), (4096, 3072), (2048, 1024), (1024, 512), (256, 128)]
+)
+def test_clients_leave_room_for_files_of_our_own(files: int, clients: int) -> None:
+    assert daemon.connections_for(files) == clients
+
+
 def test_every_problem_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     complain(ConfigError((Problem("a.b", "is wrong"), Problem("c", "too"))))
     complain("and this")
