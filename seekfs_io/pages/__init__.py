@@ -3,6 +3,7 @@ in for a disk (``memory``), and the manifests kept beside them (``shelf``)."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -57,10 +58,11 @@ def _open_segments(config: Config, clock: Callable[[], float]) -> PageStore:
     ceiling = cache.l2_ssd_bytes
     page = cache.slab_size_bytes
     if shares_of(ceiling).page_length_max < page:
+        enough = math.ceil(1000 * _ceiling_for(page) / GIB) / 1000
         raise CacheRefused(
             "cache.l2_ssd_gib",
             f"{cache.l2_ssd_gib:g} GiB has no room for one page of {page / MIB:g} MiB (cache.slab_size_mib) "
-            f"beside the index and the manifests: at least {_ceiling_for(page) / GIB:.3f} GiB are needed",
+            f"beside the index and the manifests; {enough:g} GiB would do",
         )
     return SegmentStore(claim(cache.l2.segment_path), ceiling, clock=clock)
 
@@ -86,7 +88,7 @@ def _memory_shelf_bytes(config: Config) -> int:
 
 
 def _ceiling_for(page_bytes: int) -> int:
-    """The smallest ceiling, to the mebibyte, that has room for a page."""
+    """A ceiling that has room for a page, and hardly a mebibyte more than it takes."""
     ceiling = MIB
     while shares_of(ceiling).page_length_max < page_bytes:
         ceiling += MIB

@@ -252,6 +252,11 @@ def _unwritable(path: Path, error: OSError) -> CacheRefused:
     )
 
 
+def segment_path(directory: CacheDirectory, number: int) -> Path:
+    """Where a segment's file is; ``SEGMENT_NAME`` reads the number back."""
+    return directory.segments_path / f"{number:016x}.seg"
+
+
 def write_file(path: Path, stored: bytes) -> None:
     """Replace a small file as a whole: a reader, or a kill, sees the old bytes or the new ones."""
     temporary = path.with_name(path.name + ".tmp")

@@ -17,7 +17,14 @@ from attrs import define, field
 
 from seekfs_core.pages import PageKey
 from seekfs_core.segment_layout import Shares, record_length
-from seekfs_io.pages.directory import PATH_KEY, SEGMENT_NAME, CacheDirectory, CacheRefused, write_file
+from seekfs_io.pages.directory import (
+    PATH_KEY,
+    SEGMENT_NAME,
+    CacheDirectory,
+    CacheRefused,
+    segment_path,
+    write_file,
+)
 from seekfs_io.pages.index import IndexUnusable, PageIndex, remove_index
 from seekfs_io.pages.segment_file import walk_records
 from seekfs_io.pages.segment_format import IndexEntry
@@ -120,9 +127,8 @@ def _from_records(directory: CacheDirectory, lengths: dict[int, int]) -> dict[in
     places: dict[PageKey, IndexEntry] = {}
     for number, length in lengths.items():
         try:
-            headers = walk_records(
-                directory.segments_path / f"{number:016x}.seg", number, directory.store_id, length
-            )
+            path = segment_path(directory, number)
+            headers = walk_records(path, number, directory.store_id, length)
         except OSError as error:
             log.warning("segment %d in %s cannot be read: %s", number, directory.path, error)
             continue

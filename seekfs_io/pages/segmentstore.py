@@ -62,20 +62,8 @@ from seekfs_core.segment_messages import (
     WritePage,
 )
 from seekfs_core.segments import SegmentLog
-from seekfs_core.tier import (
-    Abandoned,
-    Asked,
-    Failed,
-    Go,
-    TierEvent,
-    TierHealth,
-    TierState,
-    TurnedOff,
-    TurnedOn,
-    Worked,
-)
 from seekfs_io.pages.base import TierStatistics
-from seekfs_io.pages.directory import CacheDirectory, claim
+from seekfs_io.pages.directory import CacheDirectory, claim, segment_path
 from seekfs_io.pages.recovery import recover
 from seekfs_io.pages.segment_file import Descriptors, SegmentFile, read_fully, write_fully
 from seekfs_io.pages.segment_format import (
@@ -85,11 +73,14 @@ from seekfs_io.pages.segment_format import (
     encode_header,
     padding_of,
 )
+from seekfs_io.pages.tier_switch import TierSwitch
 
 log = logging.getLogger(__name__)
 
 READ_FAULTS_MAX = 4
 """Failed reads in a row before the disk is no longer asked: one bad block is not a bad disk."""
+
+WRITE_FAULTS_MAX = 1
 
 HITS_NOTED_MAX = 65_536
 HITS_FED_AT_ONCE = 256
@@ -162,8 +153,8 @@ class SegmentStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._log = SegmentLog(shares_of(ceiling_bytes))
-        self._reading = TierHealth(READ_FAULTS_MAX)
-        self._writing = TierHealth()
+        self._reading = TierSwitch("reading the disk cache", READ_FAULTS_MAX, clock)
+        self._writing = TierSwitch("writing the disk cache", WRITE_FAULTS_MAX, clock)
         self._pages: dict[PageKey, _Page] = {}
         self._files: dict[int, SegmentFile] = {}
         self._placed: dict[PageKey, _Page] = {}
@@ -190,7 +181,7 @@ class SegmentStore:
     # Readers
 
     def __contains__(self, key: PageKey) -> bool:
-        return key in self._pages and (self._reading.steady or self._may_be_read())
+        return key in self._pages and (self._reading.steady or self._reading.would_let_through())
 
     def lease(self, key: PageKey, length: int, crc32c: int) -> SegmentLease | None:
         """Hold a page for reading; None on a miss. ``length`` and ``crc32c`` are the manifest's."""
@@ -208,22 +199,12 @@ class SegmentStore:
                 return None
         is_probe = False
         if not self._reading.steady:
-            is_let_through, is_probe = self._ask_to_read()
+            is_let_through, is_probe = self._reading.ask()
             if not is_let_through:
                 self._release(page, is_unused_probe=False)
                 return None
         self._hits.append(key)
         return SegmentLease(self, key, page, is_probe=is_probe)
-
-    def _may_be_read(self) -> bool:
-        with self._lock:
-            due = self._reading.next_deadline()
-            return self._reading.state is TierState.ON or (due is not None and due <= self._monotonic())
-
-    def _ask_to_read(self) -> tuple[bool, bool]:
-        with self._lock:
-            go = self._feed_health(self._reading, Asked())
-            return go, go and self._reading.state is TierState.PROBING
 
     def _read(self, key: PageKey, page: _Page, view: memoryview, offset: int) -> bool:
         try:
@@ -231,14 +212,11 @@ class SegmentStore:
         except OSError as error:
             self._forget(key, page, f"it cannot be read: {_reason(error)}")
             if error.errno != errno.ENOENT:  # A file that somebody deleted says nothing of the disk.
-                with self._lock:
-                    self._feed_health(self._reading, Failed(f"reading: {_reason(error)}"))
+                self._reading.failed(f"reading: {_reason(error)}")
             return False
         if not is_good:
             self._forget(key, page, "its record is damaged")
-        if not self._reading.steady:
-            with self._lock:
-                self._feed_health(self._reading, Worked())
+        self._reading.worked()
         return is_good
 
     def _read_record(self, key: PageKey, page: _Page, view: memoryview, offset: int) -> bool:
@@ -290,8 +268,7 @@ class SegmentStore:
             with self._lock:
                 self._backlog.extend(self._feed(SegmentDrained(page.file.number)))
         if is_unused_probe:
-            with self._lock:
-                self._feed_health(self._reading, Abandoned())
+            self._reading.abandoned()
 
     # Writers
 
@@ -315,15 +292,18 @@ class SegmentStore:
 
     def _store(self, key: PageKey, page: memoryview, crc32c: int) -> bool:
         self._catch_up()
-        with self._lock:
-            if not self._feed_health(self._writing, Asked()):
+        is_let_through, is_probe = self._writing.ask()
+        if not is_let_through:
+            with self._lock:
                 self._refused += 1
-                return False
+            return False
+        with self._lock:
             leased = frozenset(number for number, file in self._files.items() if file.leases)
             actions = self._feed(PageOffered(key, len(page), leased))
         self._carry_out(actions, page, crc32c)
+        if is_probe:
+            self._writing.abandoned()  # Unless the disk was touched, and has had its say.
         with self._lock:
-            self._feed_health(self._writing, Abandoned())  # Only if the probe was not put to use.
             kept = key in self._pages
             self._written += kept
             self._refused += not kept
@@ -374,17 +354,13 @@ class SegmentStore:
                 todo.extendleft(reversed(more))
 
     def _make_segment(self, action: OpenSegment) -> None:
-        path = self._directory.segments_path / f"{action.segment:016x}.seg"
-        file = SegmentFile(path, action.segment, action.capacity, made=False)
-        with self._lock:
-            self._files[action.segment] = file
+        file = self._file(action.segment)
         try:
             file.make()
             self._descriptors.opened(file)
         except OSError as error:
+            self._write_failed(f"making a segment: {_reason(error)}")
             with self._lock:
-                self._faults += 1
-                self._feed_health(self._writing, Failed(f"making a segment: {_reason(error)}"))
                 self._feed(OpenFailed(action.segment))
         finally:
             file.settle()
@@ -415,9 +391,7 @@ class SegmentStore:
             if not write(page.file.descriptor(self._descriptors)):
                 return WriteFailed(key, number)
         except OSError as error:
-            with self._lock:
-                self._faults += 1
-                self._feed_health(self._writing, Failed(f"writing: {_reason(error)}"))
+            self._write_failed(f"writing: {_reason(error)}")
             return WriteFailed(key, number)
         finally:
             self._release(page, is_unused_probe=False)
@@ -450,14 +424,11 @@ class SegmentStore:
         try:
             self._index.put(action.key, IndexEntry(action.segment, action.offset, action.nbytes, page.crc32c))
         except OSError as error:
+            self._write_failed(f"writing the index: {_reason(error)}")
             with self._lock:
                 del self._placed[action.key]
-                self._faults += 1
-                self._feed_health(self._writing, Failed(f"writing the index: {_reason(error)}"))
             return WriteFailed(action.key, action.segment)
-        if not self._writing.steady:
-            with self._lock:
-                self._feed_health(self._writing, Worked())
+        self._writing.worked()
         return PagePublished(action.key, action.segment)
 
     def _drop_entries(self, entries: Iterable[tuple[PageKey, int, int]]) -> None:
@@ -465,9 +436,7 @@ class SegmentStore:
             self._index.drop(entries)
         except OSError as error:
             # Harmless: an entry without its record is found out at the next start or read.
-            with self._lock:
-                self._faults += 1
-                self._feed_health(self._writing, Failed(f"writing the index: {_reason(error)}"))
+            self._write_failed(f"writing the index: {_reason(error)}")
 
     def _unlink(self, number: int) -> LogEvent:
         file = self._file(number)
@@ -476,13 +445,19 @@ class SegmentStore:
         try:
             file.path.unlink(missing_ok=True)
         except OSError as error:
-            with self._lock:
-                self._faults += 1
-                self._feed_health(self._writing, Failed(f"deleting a segment: {_reason(error)}"))
+            self._write_failed(f"deleting a segment: {_reason(error)}")
             return UnlinkFailed(number)
         with self._lock:
             del self._files[number]
         return SegmentUnlinked(number)
+
+    def _write_failed(self, reason: str) -> None:
+        self._writing.failed(reason)
+        with self._lock:
+            self._faults += 1
+
+    def _segment_file(self, number: int, capacity: int, *, made: bool) -> SegmentFile:
+        return SegmentFile(segment_path(self._directory, number), number, capacity, made=made)
 
     def _file(self, number: int) -> SegmentFile:
         with self._lock:
@@ -509,24 +484,15 @@ class SegmentStore:
                     is_idle = self._files[number].retire()
                     follow = SegmentDrained(number) if is_idle else SegmentHeld(number)
                     todo.extend(self._log.feed(follow, self._monotonic()))
+                case OpenSegment(number, capacity) as action:
+                    # Known at once, since another thread may be told to write into it before it is made.
+                    self._files[number] = self._segment_file(number, capacity, made=False)
+                    rest.append(action)
                 case action:
                     rest.append(action)
         if isinstance(event, PagePublished):
             del self._placed[event.key]
         return rest
-
-    def _feed_health(self, health: TierHealth, event: TierEvent) -> bool:
-        """Feed a tier's health; whether it said Go."""
-        go = False
-        for action in health.feed(event, self._monotonic()):
-            match action:
-                case Go():
-                    go = True
-                case TurnedOff(reason, probe_in_seconds):
-                    log.warning("the disk cache is off (%s); next try in %g s", reason, probe_in_seconds)
-                case TurnedOn():
-                    log.info("the disk cache is back")
-        return go
 
     # Start and end
 
@@ -537,8 +503,7 @@ class SegmentStore:
         self._faults += found.entries_lost
         restored = []
         for number, (capacity, pages) in found.segments.items():
-            path = directory.segments_path / f"{number:016x}.seg"
-            file = self._files[number] = SegmentFile(path, number, capacity, made=True)
+            file = self._files[number] = self._segment_file(number, capacity, made=True)
             for key, entry in pages:
                 self._pages[key] = _Page(file, entry.offset, entry.length, entry.crc32c)
             homes = tuple(RestoredPage(key, entry.offset, entry.length) for key, entry in pages)
@@ -558,7 +523,7 @@ class SegmentStore:
 
     def statistics(self) -> TierStatistics:
         with self._lock:
-            off = [health.off_because for health in (self._reading, self._writing) if health.off_because]
+            off = [use.off_because for use in (self._reading, self._writing) if use.off_because]
             return TierStatistics(
                 name=self.name,
                 bytes_held=self._log.held_bytes,

@@ -19,6 +19,7 @@ from crc32c import crc32c
 from seekfs_core.pages import PageKey
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length, shares_of
 from seekfs_io.pages.base import PageStore
+from seekfs_io.pages.segment_file import SegmentFile
 from seekfs_io.pages.segmentstore import READ_FAULTS_MAX, SegmentStore, open_segment_store
 from tests.support.disk import used_bytes
 from tests.support.sampling import Sampler
@@ -589,6 +590,42 @@ def test_readers_and_writers_at_once_see_right_bytes_only(path: Path) -> None:
         held = [n for n in range(400) if key(n) in store]
         assert len(held) == statistics.pages_held
         assert all(get(store, n) == data(n) for n in held)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_writer_waits_for_the_segment_that_another_one_is_making(
+    path: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    begun, proceed = threading.Event(), threading.Event()
+    make = SegmentFile.make
+
+    def make_late(file: SegmentFile) -> None:
+        begun.set()
+        assert proceed.wait(30)
+        if not works:
+            file.path.mkdir()  # So that making it fails.
+        make(file)
+
+    monkeypatch.setattr(SegmentFile, "make", make_late)
+    kept: dict[int, bool] = {}
+    # A segment has room for four pages.
+    with opened(path, 80 * 4 * record_length(PAGE)) as store:
+        threads = [threading.Thread(target=lambda n=n: kept.update({n: put(store, n)})) for n in range(3)]
+        threads[0].start()
+        assert begun.wait(30)
+        for thread in threads[1:]:
+            thread.start()
+        assert not any(key(n) in store for n in range(3))
+        proceed.set()
+        for thread in threads:
+            thread.join()
+        assert kept.get(0) is works
+        assert all(get(store, n) == data(n) for n in range(3) if kept[n])
+        if works:
+            assert kept == dict.fromkeys(range(3), True)
+        else:
+            for directory in path.glob("segments/*.seg"):
+                directory.rmdir()
 
 
 def test_closing_waits_for_writers_and_leaves_leases_readable(path: Path) -> None:
