@@ -377,7 +377,7 @@ class SdkStore:
     def _current_pool(self) -> urllib3.HTTPConnectionPool:
         pool = self._pool
         if pool is None or self._pool_pid != os.getpid():
-            # Two threads may both make one; the loser's is unused and holds no connection.
+            # Two threads may both make one; the loser's serves its one request and is forgotten.
             pool = self._new_pool()
             self._pool, self._pool_pid = pool, os.getpid()
         return pool

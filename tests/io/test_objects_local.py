@@ -167,6 +167,17 @@ def test_the_etag_changes_with_the_object(store: LocalStore, tmp_path: Path, siz
     assert store.head("a").etag not in etags
 
 
+def test_a_small_object_is_known_by_its_content(store: LocalStore, tmp_path: Path) -> None:
+    """Inode, size and time of a replaced HEAD can be those of an earlier one."""
+    etag = store.put("HEAD", b"v-1\n")
+    path = tmp_path / "store" / "b" / "HEAD"
+    times = path.stat()
+    path.write_bytes(b"v-3\n")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_ino == times.st_ino
+    assert failure_of(lambda: store.put("HEAD", b"v-2\n", if_match=etag)).kind is FailureKind.PRECONDITION
+
+
 def test_a_file_that_is_cut_while_it_is_read(store: LocalStore, tmp_path: Path) -> None:
     store.put("a", b"x" * MIB)
     view = memoryview(bytearray(MIB))
