@@ -93,7 +93,7 @@ def _invoke(command: click.Command, arguments: Sequence[str]) -> int:
             explain(str(problem))
         return EXIT_CALLED_WRONGLY
     except (SeekfsError, StoreError) as error:
-        explain(str(error))
+        explain("\n".join([str(error), *getattr(error, "__notes__", ())]))
         return EXIT_FAILED
     except MemoryError:
         explain("out of memory")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import datetime
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +16,6 @@ from seekfs_io.cli.options import (
     VERSION,
     as_option,
     config_option,
-    configuration,
     json_option,
     namespace_argument,
     optional_paths_argument,
@@ -29,29 +26,15 @@ from seekfs_io.cli.options import (
 )
 from seekfs_io.cli.output import count, emit, emit_bytes, emit_json, say, size
 from seekfs_io.cli.progress import bar
-from seekfs_io.config import Config
+from seekfs_io.cli.stores import opened
 
 if TYPE_CHECKING:
-    from seekfs_io.objects.base import ObjectStore
     from seekfs_io.publisher import PublishResult
 
 NEXT_PATHS_MAX = 8
 """More paths than this are not repeated in what ``put`` says to run next."""
 
 inputs_argument = click.argument("inputs", metavar="FILE|DIR...", nargs=-1, required=True)
-
-
-@contextmanager
-def opened(config_path: str | None) -> Iterator[tuple[ObjectStore, Config]]:
-    """The configured bucket, for the length of a command."""
-    from seekfs_io.objects import open_store
-
-    config = configuration(config_path)
-    store = open_store(config.s3)
-    try:
-        yield store, config
-    finally:
-        store.close()
 
 
 def one_path_for_one_input(inputs: tuple[str, ...], as_path: str | None) -> None:

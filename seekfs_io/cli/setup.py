@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from seekfs_io.cli.boundary import Failed
-from seekfs_io.cli.options import config_option, configuration, json_option
+from seekfs_io.cli.options import config_option, json_option
 from seekfs_io.cli.output import emit, emit_json, explain, say
+from seekfs_io.cli.stores import opened
 from seekfs_io.config import ConfigError, as_table, load_config, render_config
 
 
@@ -48,18 +49,13 @@ def bucket() -> None:
 @json_option
 def bucket_make(config_path: str | None, as_json: bool) -> None:
     """Make the configured bucket, unless it is there already."""
-    from seekfs_io.objects import open_store
-
-    settings = configuration(config_path).s3
-    store = open_store(settings)
-    try:
+    with opened(config_path) as (store, settings):
         is_new = store.create_bucket()
-    finally:
-        store.close()
+    name = settings.s3.bucket
     if as_json:
-        emit_json({"bucket": settings.bucket, "created": is_new})
+        emit_json({"bucket": name, "created": is_new})
     else:
-        say(f"bucket {settings.bucket}: {'made' if is_new else 'was there'}")
+        say(f"bucket {name}: {'made' if is_new else 'was there'}")
 
 
 @click.command()

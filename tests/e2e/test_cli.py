@@ -167,6 +167,7 @@ def test_a_store_that_refuses_or_is_not_there_is_a_sentence(
         assert (ran.status, ran.out) == (1, b""), (name, ran)
         assert ran.err.startswith("seekfs: "), (name, ran)
         assert "wrong-secret" not in ran.err
+        assert f"the store is {s3.endpoint}, bucket {s3.bucket}, configured in {file}" in ran.err
         if name == "nobody":
             assert "refused" in ran.err.lower()
 
