@@ -17,7 +17,6 @@ What is decided anywhere in it is decided by a machine of ``seekfs_core``; the d
 
 from __future__ import annotations
 
-import logging
 import queue
 import random
 import threading
@@ -47,8 +46,6 @@ from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.ram import RamPages
 from seekfs_io.reading import DISK, RAM, STORE, TIERS, ReadCounters, ReadSetting, ReadStream
 from seekfs_io.resolving import Resolution, Resolving
-
-log = logging.getLogger(__name__)
 
 AnswerT = TypeVar("AnswerT")
 

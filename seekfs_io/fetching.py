@@ -58,7 +58,7 @@ from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
 from seekfs_io.threads import DaemonPool
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("seekfs.fetch")
 
 RECEIVE_BYTES = 1024 * 1024
 """What is received before its checksum is taken: small enough to be in the processor's cache still."""

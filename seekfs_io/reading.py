@@ -161,6 +161,8 @@ class ReadStream:
 
     def _at_hand(self, key: PageKey) -> PageBuffer | None:
         """A page that this read holds already, or that is in RAM."""
+        while not self._inbox.empty():
+            self._take_in(self._inbox.get_nowait(), waits_for=None)
         buffer = self._held.pop(key, None) if self._held else None
         if buffer is not None:
             self._tier = STORE if key in self._came else RAM

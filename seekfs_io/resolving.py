@@ -52,7 +52,7 @@ from seekfs_io.objects.base import ObjectStore
 from seekfs_io.pages.shelf import Shelf
 from seekfs_io.threads import DaemonPool
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("seekfs.resolve")
 
 SHELF_THREADS = 2
 """Threads that look for manifests kept on this node."""

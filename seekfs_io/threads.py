@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("seekfs.fetch")
 
 
 class DaemonPool:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from seekfs_io.pages.segment_format import LAYOUT_VERSION, STORE_ID_LENGTH, decode_layout, encode_layout
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("seekfs.cache")
 
 LAYOUT_NAME = "seekfs.layout"
 LOCK_NAME = "seekfs.lock"

@@ -29,7 +29,7 @@ from seekfs_io.pages.index import IndexUnusable, PageIndex, remove_index
 from seekfs_io.pages.segment_file import walk_records
 from seekfs_io.pages.segment_format import IndexEntry
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("seekfs.cache")
 
 BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
 

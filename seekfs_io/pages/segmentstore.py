@@ -75,7 +75,7 @@ from seekfs_io.pages.segment_format import (
 )
 from seekfs_io.pages.tier_switch import TierSwitch
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("seekfs.cache")
 
 READ_FAULTS_MAX = 4
 """Failed reads in a row before the disk is no longer asked: one bad block is not a bad disk."""
@@ -298,8 +298,7 @@ class SegmentStore:
                 self._refused += 1
             return False
         with self._lock:
-            leased = frozenset(number for number, file in self._files.items() if file.leases)
-            actions = self._feed(PageOffered(key, len(page), leased))
+            actions = self._feed(PageOffered(key, len(page), self._leased()))
         self._carry_out(actions, page, crc32c)
         if is_probe:
             self._writing.abandoned()  # Unless the disk was touched, and has had its say.
@@ -308,6 +307,10 @@ class SegmentStore:
             self._written += kept
             self._refused += not kept
         return kept
+
+    def _leased(self) -> frozenset[int]:
+        """Segments that somebody is in at this moment; a reader may still slip into another one."""
+        return frozenset(number for number, file in self._files.items() if file.leases)
 
     def _catch_up(self) -> None:
         """Tell the policy of the hits, and do what readers have left to be done."""

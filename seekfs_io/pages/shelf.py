@@ -35,7 +35,7 @@ from crc32c import crc32c
 from seekfs_core.retention import make_room
 from seekfs_io.pages.directory import CacheDirectory, write_file
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("seekfs.cache")
 
 ENVELOPE_VERSION = 1
 

@@ -19,7 +19,7 @@ from seekfs_core.tier import (
     Worked,
 )
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("seekfs.cache")
 
 
 class TierSwitch:
