@@ -368,16 +368,49 @@ def test_a_page_that_is_being_read_outlives_its_segment(path: Path) -> None:
         assert used_bytes(path, [os.getpid()]) <= 16 * MIB
 
 
-def test_hot_pages_survive_a_scan(path: Path) -> None:
+def test_a_segment_is_given_up_when_a_reader_who_slipped_in_has_left(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(path, 16 * MIB) as store:
+        for n in range(300):
+            put(store, n)
+        held = [n for n in range(300) if key(n) in store]
+        leases = {n: store.lease(key(n), PAGE, crc32c(data(n))) for n in held}
+        monkeypatch.setattr(SegmentStore, "_leased", lambda _: frozenset())  # They came just after this.
+        for n in range(1000, 1010):
+            put(store, n)
+            put(store, n)
+        monkeypatch.undo()
+        gone = [n for n in held if key(n) not in store]
+        assert gone
+        full = used_bytes(path, [os.getpid()])
+        assert full <= 16 * MIB
+        segments = set(segments_of(path))
+        for n, lease in leases.items():
+            assert lease is not None
+            buffer = bytearray(PAGE)
+            assert lease.readinto(memoryview(buffer), 0)
+            assert bytes(buffer) == data(n)
+            lease.release()
+        assert set(segments_of(path)) == segments
+        put(store, 0)  # Whoever stores next does what readers have left to be done.
+        assert segments - set(segments_of(path))
+        assert store.statistics().pages_evicted == len(gone)
+
+
+def test_hot_pages_survive_a_scan_of_pages_that_are_worth_a_place(path: Path) -> None:
     with opened(path, 16 * MIB) as store:
         hot = range(100)
         for _ in range(3):
             for n in hot:
                 get(store, n) or put(store, n)
-        for n in range(1000, 2000):
+        for n in range(1000, 1600):
+            put(store, n)
             put(store, n)
             get(store, hot[n % 100])
-        assert all(key(n) in store for n in hot)
+            get(store, hot[(n + 50) % 100])
+        assert store.statistics().pages_evicted > 100
+        assert sum(key(n) in store for n in hot) > 90
 
 
 # Kill
@@ -626,6 +659,32 @@ def test_a_writer_waits_for_the_segment_that_another_one_is_making(
         else:
             for directory in path.glob("segments/*.seg"):
                 directory.rmdir()
+
+
+def test_closing_waits_for_a_writer_that_is_under_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, proceed = threading.Event(), threading.Event()
+    make = SegmentFile.make
+
+    def make_late(file: SegmentFile) -> None:
+        begun.set()
+        assert proceed.wait(30)
+        make(file)
+
+    monkeypatch.setattr(SegmentFile, "make", make_late)
+    store = open_segment_store(path, CEILING)
+    kept: list[bool] = []
+    writer = threading.Thread(target=lambda: kept.append(put(store, 1)))
+    writer.start()
+    assert begun.wait(30)
+    closer = threading.Thread(target=store.close)
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive()
+    proceed.set()
+    writer.join()
+    closer.join()
+    with opened(path) as store:
+        assert get(store, 1) == data(1)
 
 
 def test_closing_waits_for_writers_and_leaves_leases_readable(path: Path) -> None:
