@@ -187,7 +187,7 @@ def test_rebuilding_stops_at_bytes_that_only_look_like_a_record(path: Path) -> N
     other = path.with_name("other")
     (other / "seekfs.boot").unlink()
     stored = segments_of(other)[0]
-    stored.write_bytes(stored.read_bytes()[4096:].ljust(stored.stat().st_size, b"\0"))
+    stored.write_bytes(stored.read_bytes()[RECORD_HEADER_LENGTH:].ljust(stored.stat().st_size, b"\0"))
     with opened(other) as store:
         assert store.statistics().pages_held == 0
         assert key(1) not in store
