@@ -17,6 +17,7 @@ What is decided anywhere in it is decided by a machine of ``seekfs_core``; the d
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import random
 import threading
@@ -118,9 +119,13 @@ class DataPlane:
         self.config = config
         self._clock = time.monotonic
         cache, s3 = config.cache, config.s3
-        self._l2 = open_page_store(config, clock=self._clock)
-        self._shelf = open_shelf(config)
-        self._store = store if store is not None else open_store(s3)
+        with contextlib.ExitStack() as opened:
+            self._l2 = open_page_store(config, clock=self._clock)
+            opened.callback(self._l2.close)
+            self._shelf = open_shelf(config)
+            opened.callback(self._shelf.close)
+            self._store = store if store is not None else open_store(s3)
+            opened.pop_all()  # Nothing after this can be refused.
         self._ram = RamPages(_l1_ceiling_bytes(config), cache.inflight_bytes, self._clock)
         limits = FetchLimits(
             inflight_gets_max=s3.max_inflight_gets,

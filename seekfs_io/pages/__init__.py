@@ -50,7 +50,14 @@ def open_shelf(config: Config) -> Shelf:
             raise
     except CacheRefused as refused:
         raise ConfigError((Problem(refused.key, refused.detail),)) from None
-    return ManifestShelf(directory.shelf_path, shares_of(cache.l2_ssd_bytes).shelf_bytes, claimed=directory)
+    s3 = config.s3
+    where = s3.file_root if s3.engine == "file" else s3.endpoint
+    return ManifestShelf(
+        directory.shelf_path,
+        shares_of(cache.l2_ssd_bytes).shelf_bytes,
+        bucket=f"{s3.engine}\n{where}\n{s3.bucket}",
+        claimed=directory,
+    )
 
 
 def _open_segments(config: Config, clock: Callable[[], float]) -> PageStore:

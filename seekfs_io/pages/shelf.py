@@ -6,10 +6,14 @@ checking itself when it is read::
 
     {namespace}@{version}.manifest    a manifest's bytes as they are stored in the bucket
     heads                             {"namespace": version} of the namespaces used last, as JSON
+    bucket                            which bucket all of it is from
 
 Each file is an envelope, little-endian: magic ``seekfsmf`` (8), layout version (2), length of
 the name (2), CRC-32C of the body (4), manifest version (8), length of the body (8), the name,
 CRC-32C of all that (4), and the body. A damaged file is a miss, and is removed.
+
+A namespace of one bucket is not that of another. A shelf that is opened for another bucket than
+it was filled from starts empty: what it holds would be served in the place of the other's.
 
 The manifests used least recently go first when the ceiling is met. Nothing here ever raises for
 the disk's sake. Keeping is serialised, across the disk write: two writers that each make room
@@ -19,6 +23,7 @@ for themselves would together pass the ceiling. Loading waits for nobody.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -45,6 +50,7 @@ _CRC = struct.Struct("<I")
 
 _FILE_NAME = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})@([0-9]{1,19})\.manifest")
 _HEADS_NAME = "heads"
+_BUCKET_NAME = "bucket"
 
 BLOCK_BYTES = 4096
 FILE_OVERHEAD_BYTES = 512
@@ -108,20 +114,30 @@ class ManifestShelf:
     """The shelf on disk, under ``ceiling_bytes`` with everything it writes."""
 
     def __init__(
-        self, directory: str | os.PathLike[str], ceiling_bytes: int, *, claimed: CacheDirectory | None = None
+        self,
+        directory: str | os.PathLike[str],
+        ceiling_bytes: int,
+        *,
+        bucket: str = "",
+        claimed: CacheDirectory | None = None,
     ) -> None:
-        """Open a shelf and drop what is over the ceiling. ``claimed`` is released by ``close``."""
+        """Open a shelf and drop what is over the ceiling, or from another bucket.
+
+        ``bucket`` is any text that names the bucket and its store. ``claimed`` is released by ``close``.
+        """
         self._path = Path(directory)
         self._claimed = claimed
         self._heads_bytes_max = min(HEADS_BYTES_MAX, ceiling_bytes // 8)
-        # The new copy of the heads and the old one are there together for a moment.
-        self._ceiling_bytes = max(0, ceiling_bytes - 2 * (self._heads_bytes_max + BLOCK_BYTES))
+        # The new copies of the heads and of the bucket's name are there beside the old for a moment.
+        beside = self._heads_bytes_max + 2 * BLOCK_BYTES
+        self._ceiling_bytes = max(0, ceiling_bytes - 2 * beside)
         self._lock = threading.Lock()
         self._keeping = threading.Lock()
         self._charges: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._heads: OrderedDict[str, int] = OrderedDict()
         with self._disk("opened"):
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._belong_to(bucket)
             self._take_stock()
         with self._disk("trimmed"):
             self._make_room(0)
@@ -192,6 +208,22 @@ class ManifestShelf:
             yield
         except OSError as error:
             log.warning("the shelf of manifests in %s could not be %s: %s", self._path, what, error)
+
+    def _belong_to(self, bucket: str) -> None:
+        """Empty the shelf unless it was filled from this bucket. The name is written last, so that one who
+        is interrupted in between begins again."""
+        identity = hashlib.blake2b(bucket.encode("utf-8"), digest_size=32).digest()
+        path = self._path / _BUCKET_NAME
+        with contextlib.suppress(FileNotFoundError):
+            if decode_envelope(path.read_bytes(), _BUCKET_NAME, 0) == identity:
+                return
+        found = [entry for entry in self._path.iterdir() if entry.name != _BUCKET_NAME]
+        for entry in found:
+            if entry.name == _HEADS_NAME or _FILE_NAME.fullmatch(entry.name):
+                entry.unlink()
+        if found:
+            log.warning("%s was filled from another bucket; it starts empty", self._path)
+        write_file(path, encode_envelope(_BUCKET_NAME, 0, identity))
 
     def _take_stock(self) -> None:
         found = []

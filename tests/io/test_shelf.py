@@ -202,3 +202,18 @@ def test_the_ceiling_holds_while_many_threads_keep(tmp_path: Path) -> None:
     sampler.join()
     assert 0 < most <= ceiling
     assert shelf.heads() == {f"ns{n}": 14 for n in range(4)}
+
+
+def test_a_shelf_that_was_filled_from_another_bucket_starts_empty(tmp_path: Path) -> None:
+    """Its versions and HEADs would be taken for those of the bucket at hand."""
+    shelf = ManifestShelf(tmp_path / "shelf", MIB, bucket="here")
+    shelf.keep("dev", 7, b"of here")
+    shelf.keep_head("dev", 7)
+    shelf.close()
+    same = ManifestShelf(tmp_path / "shelf", MIB, bucket="here")
+    assert (same.load("dev", 7), same.heads()) == (b"of here", {"dev": 7})
+    same.close()
+    for bucket in ("there", "here"):
+        other = ManifestShelf(tmp_path / "shelf", MIB, bucket=bucket)
+        assert (other.load("dev", 7), other.heads()) == (None, {})
+        other.close()
