@@ -20,7 +20,14 @@ from typing import TypeAlias
 
 from attrs import define, field, frozen
 
-from seekfs_core.errors import FailureKind, NoSuchNamespace, NoSuchVersion, SeekfsError, StoreFailure
+from seekfs_core.errors import (
+    ContractViolation,
+    FailureKind,
+    NoSuchNamespace,
+    NoSuchVersion,
+    SeekfsError,
+    StoreFailure,
+)
 from seekfs_core.machine import Tick, advance
 from seekfs_core.manifest import Manifest
 
@@ -147,9 +154,11 @@ WRONG_NAMES_MAX = 10_000
 
 @define(eq=False)
 class _Waiter:
+    """A request. ``waits_since`` is earlier than it came where what it waits for was asked for earlier."""
+
     number: int
     version: int | None
-    asked_at: float
+    waits_since: float
 
 
 @define(eq=False)
@@ -161,10 +170,11 @@ class _Namespace:
     current: Manifest | None = None
     head_at: float = float("-inf")  # When HEAD was last read, or last failed to be.
     head_error: SeekfsError | None = None
-    reading_head: bool = False
+    head_asked_at: float | None = None  # None: it is not being read.
     gone: bool = False
     for_head: list[_Waiter] = field(factory=list)
     for_manifest: dict[int, list[_Waiter]] = field(factory=dict)
+    manifest_asked_at: dict[int, float] = field(factory=dict)
 
 
 @define
@@ -176,15 +186,19 @@ class ManifestResolver:
     head_patience_seconds: float = HEAD_PATIENCE_SECONDS
     _now: float = field(default=float("-inf"), init=False)
     _namespaces: dict[str, _Namespace] = field(factory=dict, init=False)
+    _busy: dict[str, _Namespace] = field(factory=dict, init=False)  # Those that something is read of.
     _manifests: OrderedDict[tuple[str, int], Manifest] = field(factory=OrderedDict, init=False)
     _wrong_versions: OrderedDict[tuple[str, int], tuple[float, SeekfsError]] = field(
         factory=OrderedDict, init=False
     )
     _wrong_namespaces: OrderedDict[str, float] = field(factory=OrderedDict, init=False)
+    _unread_namespaces: OrderedDict[str, None] = field(factory=OrderedDict, init=False)
 
     def feed(self, event: ResolverEvent, now: float) -> tuple[ResolverAction, ...]:
         """One event in, the actions it calls for out; see ``seekfs_core.machine``."""
-        self._now = now = advance(self._now, now)
+        now = advance(self._now, now)
+        self._check_expected(event)
+        self._now = now
         actions: list[ResolverAction] = []
         match event:
             case Restored(heads):
@@ -212,8 +226,8 @@ class ManifestResolver:
         """When the first request has waited as long as one does that could be served already."""
         return min(
             (
-                waiter.asked_at + self.head_patience_seconds
-                for ns in self._namespaces.values()
+                waiter.waits_since + self.head_patience_seconds
+                for ns in self._busy.values()
                 if ns.current is not None
                 for waiters in (ns.for_head, *ns.for_manifest.values())
                 for waiter in waiters
@@ -230,6 +244,22 @@ class ManifestResolver:
             if pinned is not None:
                 found[ns] = pinned
         return found
+
+    def _check_expected(self, event: ResolverEvent) -> None:
+        """What has been read must have been asked for."""
+        match event:
+            case HeadRead(name) | HeadFailed(name):
+                ns = self._namespaces.get(name)
+                if ns is None or ns.head_asked_at is None:
+                    raise ContractViolation(f"HEAD of {name!r} is not being read")
+            case ManifestRead(Manifest(ns=name, version=version)) | ManifestFailed(name, version):
+                ns = self._namespaces.get(name)
+                if ns is None or version not in ns.for_manifest:
+                    raise ContractViolation(
+                        f"the manifest of version {version} of {name!r} is not being read"
+                    )
+            case _:
+                pass
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -253,8 +283,7 @@ class ManifestResolver:
             self._answer_current(ns, waiter, actions)
             self._read_head(ns, actions)
         else:
-            ns.for_head.append(waiter)
-            self._read_head(ns, actions)
+            self._wait_for_head(ns, waiter, actions)
 
     def _answer_current(self, ns: _Namespace, waiter: _Waiter, actions: list[ResolverAction]) -> None:
         """Answer from what is known of HEAD, without reading it."""
@@ -267,26 +296,35 @@ class ManifestResolver:
             actions.append(NotResolved(waiter.number, ns.head_error))
 
     def _resolve_version(
-        self, ns: _Namespace, waiter: _Waiter, version: int, actions: list[ResolverAction]
+        self,
+        ns: _Namespace,
+        waiter: _Waiter,
+        version: int,
+        actions: list[ResolverAction],
+        *,
+        head_was_read: bool = False,
     ) -> None:
         if version <= max(ns.floor, self.pins.get(ns.name, 0)):
             self._want_manifest(ns, waiter, version, actions)
-        elif not self._head_is_fresh(ns):
-            ns.for_head.append(waiter)
-            self._read_head(ns, actions)
+        elif not (head_was_read or self._head_is_fresh(ns)):
+            self._wait_for_head(ns, waiter, actions)
         elif ns.head_error is not None:
             actions.append(NotResolved(waiter.number, ns.head_error))
-        else:
+        elif ns.floor:
             actions.append(NotResolved(waiter.number, _above_head(ns, version)))
+        else:
+            actions.append(NotResolved(waiter.number, _no_namespace(ns.name)))
 
     def _leave(self, number: int) -> None:
-        for ns in self._namespaces.values():
+        for ns in self._busy.values():
             ns.for_head = [waiter for waiter in ns.for_head if waiter.number != number]
             for version, waiters in ns.for_manifest.items():
                 ns.for_manifest[version] = [waiter for waiter in waiters if waiter.number != number]
 
     def _lose_patience(self, actions: list[ResolverAction]) -> None:
-        for ns in self._namespaces.values():
+        for ns in list(self._busy.values()):
+            if ns.head_asked_at is None and not ns.for_manifest:
+                del self._busy[ns.name]
             if ns.current is None:
                 continue
             ns.for_head = self._still_patient(ns, ns.for_head, True, actions)
@@ -296,10 +334,13 @@ class ManifestResolver:
     def _still_patient(
         self, ns: _Namespace, waiters: list[_Waiter], stale: bool, actions: list[ResolverAction]
     ) -> list[_Waiter]:
-        """Hand the last good version to those who have waited long enough; who has not."""
+        """Hand the last good version to those who have waited long enough; who has not.
+
+        Who comes when it has taken that long already is not made to wait at all.
+        """
         patient: list[_Waiter] = []
         for waiter in waiters:
-            if waiter.version is None and self._now >= waiter.asked_at + self.head_patience_seconds:
+            if waiter.version is None and self._now >= waiter.waits_since + self.head_patience_seconds:
                 assert ns.current is not None
                 actions.append(Resolved(waiter.number, ns.current, stale))
             else:
@@ -312,18 +353,25 @@ class ManifestResolver:
         return self._now < ns.head_at + self.head_ttl_seconds
 
     def _read_head(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
-        if not ns.reading_head and not self._head_is_fresh(ns):
-            ns.reading_head = True
+        if ns.head_asked_at is None and not self._head_is_fresh(ns):
+            ns.head_asked_at = self._now
+            self._busy[ns.name] = ns
             actions.append(ReadHead(ns.name))
 
+    def _wait_for_head(self, ns: _Namespace, waiter: _Waiter, actions: list[ResolverAction]) -> None:
+        self._read_head(ns, actions)
+        assert ns.head_asked_at is not None  # HEAD is not fresh where somebody waits for it.
+        waiter.waits_since = min(waiter.waits_since, ns.head_asked_at)
+        ns.for_head.append(waiter)
+
     def _head_read(self, ns: _Namespace, version: int | None, actions: list[ResolverAction]) -> None:
-        ns.reading_head = False
+        ns.head_asked_at = None
         ns.head_at = self._now
         ns.head_error = None
         ns.gone = version is None
         if version is None:
             if ns.floor == 0:
-                self._forget_namespace(ns, actions)
+                self._no_such_namespace(ns, actions)
                 return
             # A namespace that lost its HEAD is served as it was last seen, marked stale.
             version = ns.floor
@@ -334,7 +382,7 @@ class ManifestResolver:
         self._settle(ns, actions)
 
     def _head_failed(self, ns: _Namespace, error: SeekfsError, actions: list[ResolverAction]) -> None:
-        ns.reading_head = False
+        ns.head_asked_at = None
         ns.head_at = self._now
         ns.head_error = error
         if ns.floor:
@@ -342,32 +390,48 @@ class ManifestResolver:
             return
         waiters, ns.for_head = ns.for_head, []
         actions.extend(NotResolved(waiter.number, error) for waiter in waiters)
+        self._remember_unread(ns)
 
     def _settle(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
         """HEAD is known as well as it will be for a while: move on everyone who waited for it."""
         waiters, ns.for_head = ns.for_head, []
         for waiter in waiters:
             if waiter.version is not None:
-                self._resolve_version(ns, waiter, waiter.version, actions)
+                self._resolve_version(ns, waiter, waiter.version, actions, head_was_read=True)
             else:
                 self._answer_current(ns, waiter, actions)
         if ns.current is not None and ns.current.version == ns.floor:
             self._serve(ns, actions)
 
     def _serve(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
-        if ns.current is not None and not self._is_stale(ns) and ns.name not in self.pins:
+        if ns.current is None or ns.name in self.pins:
+            return
+        if self._head_is_fresh(ns) and not self._is_stale(ns):
             actions.append(ServeCurrent(ns.current, ns.head_at + self.head_ttl_seconds))
 
     def _is_stale(self, ns: _Namespace) -> bool:
         return ns.head_error is not None or ns.gone
 
-    def _forget_namespace(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
+    def _no_such_namespace(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
         error = _no_namespace(ns.name)
-        actions.extend(NotResolved(waiter.number, error) for waiter in ns.for_head)
+        waiters, ns.for_head = ns.for_head, []
+        actions.extend(NotResolved(waiter.number, error) for waiter in waiters)
+        if ns.name in self.pins:
+            return  # It is served all the same, and its manifest may be on its way.
         del self._namespaces[ns.name]
         self._wrong_namespaces[ns.name] = self._now
         if len(self._wrong_namespaces) > WRONG_NAMES_MAX:
             self._wrong_namespaces.popitem(last=False)
+
+    def _remember_unread(self, ns: _Namespace) -> None:
+        """A name of which nothing is known but an error: it may be a wrong one, so these are bounded too."""
+        self._unread_namespaces[ns.name] = None
+        if len(self._unread_namespaces) > WRONG_NAMES_MAX:
+            name, _ = self._unread_namespaces.popitem(last=False)
+            oldest = self._namespaces.get(name)
+            blank = oldest is not None and oldest.floor == 0 and oldest.head_asked_at is None
+            if blank and name not in self.pins:
+                del self._namespaces[name]
 
     # --- manifests --------------------------------------------------------------------------
 
@@ -389,20 +453,20 @@ class ManifestResolver:
                 self._answer_without(ns, waiter, error, actions)
                 return
             del self._wrong_versions[ns.name, version]
-        waiters = ns.for_manifest.get(version)
-        if waiters is None:
-            ns.for_manifest[version] = [waiter]
+        if version not in ns.for_manifest:
+            ns.for_manifest[version] = []
+            ns.manifest_asked_at[version] = self._now
+            self._busy[ns.name] = ns
             actions.append(ReadManifest(ns.name, version))
-        else:
-            waiters.append(waiter)
+        waiter.waits_since = min(waiter.waits_since, ns.manifest_asked_at[version])
+        ns.for_manifest[version].append(waiter)
 
     def _manifest_read(self, manifest: Manifest, actions: list[ResolverAction]) -> None:
         ns = self._namespaces[manifest.ns]
-        waiters = ns.for_manifest.pop(manifest.version)
-        before = ns.current
-        if manifest.version == ns.floor and manifest.ns not in self.pins:
-            if before is not None:
-                self._keep(before)
+        waiters = self._manifest_settled(ns, manifest.version)
+        if self._becomes_current(ns, manifest, waiters):
+            if ns.current is not None:
+                self._keep(ns.current)
             ns.current = manifest
             self._serve(ns, actions)
         else:
@@ -410,14 +474,31 @@ class ManifestResolver:
             if self.pins.get(manifest.ns) == manifest.version:
                 actions.append(ServeCurrent(manifest, float("inf")))
         for waiter in waiters:
-            stale = waiter.version is None and self._is_stale(ns)
-            actions.append(Resolved(waiter.number, manifest, stale))
+            if waiter.version is None and ns.current is not None:
+                actions.append(Resolved(waiter.number, ns.current, self._is_stale(ns)))
+            else:
+                actions.append(Resolved(waiter.number, manifest, False))
+
+    def _manifest_settled(self, ns: _Namespace, version: int) -> list[_Waiter]:
+        del ns.manifest_asked_at[version]
+        return ns.for_manifest.pop(version)
+
+    def _becomes_current(self, ns: _Namespace, manifest: Manifest, waiters: list[_Waiter]) -> bool:
+        """What HEAD names does; and what it named when a request came, unless a newer one is there.
+
+        HEAD may have moved on while a manifest was read, to one that turns out to be bad.
+        """
+        if ns.name in self.pins:
+            return False
+        if ns.current is not None and ns.current.version > manifest.version:
+            return False
+        return manifest.version == ns.floor or any(waiter.version is None for waiter in waiters)
 
     def _manifest_failed(
         self, ns_name: str, version: int, error: SeekfsError | None, actions: list[ResolverAction]
     ) -> None:
         ns = self._namespaces[ns_name]
-        waiters = ns.for_manifest.pop(version)
+        waiters = self._manifest_settled(ns, version)
         final = error or NoSuchVersion(
             f"version {version} of {ns_name!r} has no manifest", ns=ns_name, version=version
         )
@@ -425,7 +506,10 @@ class ManifestResolver:
         if len(self._wrong_versions) > WRONG_NAMES_MAX:
             self._wrong_versions.popitem(last=False)
         for waiter in waiters:
-            self._answer_without(ns, waiter, final, actions)
+            if waiter.version is None and version < ns.floor:
+                self._answer_current(ns, waiter, actions)  # HEAD has moved on meanwhile.
+            else:
+                self._answer_without(ns, waiter, final, actions)
         if ns.current is not None and version == ns.floor:
             self._serve(ns, actions)
 
