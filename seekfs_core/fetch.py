@@ -323,9 +323,6 @@ class FetchScheduler:
         self._waits.pop(read, None)
         self._dropped.discard(read)
 
-    def _waits_for_room(self, read: int) -> bool:
-        return read in self._waits and self._waits[read] is None
-
     def _wants_room(self, read: int) -> bool:
         return any(request.read == read for request in self._room_queue)
 
@@ -395,11 +392,8 @@ class FetchScheduler:
                     self._room_used += length
                     self._start_get(get, now, actions)
                     continue
-            # Letting go of lookahead may take the head of the queue with it: then look again.
-            head = self._get_queue[0] if self._get_queue else None
+            # What is left of the head of the queue may fit now: look again. Each is told once a wait.
             if not room_is_short or not self._drop_ahead(actions):
-                break
-            if self._get_queue and self._get_queue[0] is head:
                 break
         if self._waits_for_budget and not was_waiting:
             self._budget_waits += 1
@@ -421,8 +415,7 @@ class FetchScheduler:
                 return True
             self._room_queue.popleft()
             self._room_used += request.length
-            # Of two requests its reader may have given up the first, and wait for the second.
-            if self._waits_for_room(request.read) and not self._wants_room(request.read):
+            if request.read in self._waits and self._waits[request.read] is None:
                 self._wait_over(request.read)
             actions.append(GrantRoom(request.read, request.length))
         return False
@@ -492,7 +485,6 @@ class FetchScheduler:
         get.move("start", GetState.IN_FLIGHT)
         get.attempt += 1
         get.arrived_stop = get.page_start
-        get.refused.clear()
         self._gets_started += 1
         if get.attempt > 1 or any(self._page(get, page_id).crc_attempts for page_id in get.pages):
             self._gets_retried += 1

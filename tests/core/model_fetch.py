@@ -284,6 +284,9 @@ class Watched:
             case GrantRoom(read, length):
                 assert self.room_requests.popleft() == (read, length)
                 self.room_out += length
+                if self.waits.get(read, read) is None:
+                    del self.waits[read]
+                    self.told_to_drop.discard(read)
             case DropAhead(read):
                 page = self.waits[read]  # Only who waits is told, and once a wait.
                 assert read not in self.told_to_drop

@@ -286,6 +286,26 @@ def test_a_retry_that_nobody_waits_for_is_not_made_and_gives_its_room_back() -> 
     assert watched.scheduler.next_deadline() is None
 
 
+def test_what_is_left_of_a_retry_keeps_its_room_its_turn_and_its_count() -> None:
+    watched = Watched.make(attempts=2, backoff=1.0)
+    source = source_of(5)
+    (get,) = gets(watched.feed(PagesWanted(1, source, tuple(range(5))), 1.0))
+    watched.feed(PagesWanted(2, source, (0, 2, 4)))
+    watched.feed(GetFailed(get.get, failure()))
+    watched.feed(ReadLeft(1))
+    assert watched.room_used == 3 * PAGE
+    again = gets(watched.feed(Tick(), 3.0))
+    assert [(each.page_start, each.page_stop, each.attempt) for each in again] == [
+        (0, 1, 2),
+        (2, 3, 2),
+        (4, 5, 2),
+    ]
+    for each in again:
+        (failed,) = watched.feed(GetFailed(each.get, failure()))
+        assert isinstance(failed, FailPage)
+    assert watched.room_used == 0
+
+
 def test_a_get_that_fails_when_nobody_waits_any_more_is_not_retried() -> None:
     watched = Watched.make(backoff=1.0)
     (get,) = gets(watched.feed(PagesWanted(1, source_of(2), (0, 1)), 1.0))
@@ -430,6 +450,16 @@ def test_calls_go_before_gets_and_share_budget_and_slots() -> None:
     assert watched.feed(CallEnded(5), 1.5) == ()
     assert runs(watched.feed(Tick(), 2.0)) == [(0, 1)]
     assert watched.scheduler.statistics().calls_started == 1
+
+
+def test_calls_go_before_retries() -> None:
+    watched = Watched.make(inflight=1, backoff=0.0)
+    (get,) = gets(watched.feed(PagesWanted(1, source_of(1), (0,)), 1.0))
+    watched.feed(CallWanted(5))
+    watched.feed(CallWanted(6))
+    assert watched.feed(GetFailed(get.get, failure())) == (StartCall(5, 1),)
+    assert watched.feed(CallEnded(5)) == (StartCall(6, 1),)
+    assert runs(watched.feed(CallEnded(6))) == [(0, 1)]
 
 
 def test_calls_are_retried_like_gets() -> None:

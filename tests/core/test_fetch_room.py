@@ -221,16 +221,24 @@ def test_a_wait_for_what_came_in_the_meantime_is_none() -> None:
     assert watched.pages[page_key(A.key, 2)].readers == {2}
 
 
-def test_who_wants_room_twice_waits_until_it_has_both() -> None:
+def test_what_fits_once_lookahead_was_given_up_starts_at_once() -> None:
+    watched = Watched.make(room=4 * PAGE)
+    bring(watched, start(watched, 1, 0, 1))
+    assert watched.feed(PagesWanted(1, A, (2, 3, 4))) == ()
+    drop, get = watched.feed(ReadWaits(1, page_key(A.key, 2)))
+    assert drop == DropAhead(1)
+    assert runs((get,)) == [(2, 3)]
+
+
+def test_a_grant_ends_the_wait_for_it() -> None:
     watched = Watched.make(room=4 * PAGE)
     watched.feed(RoomWanted(9, 4 * PAGE), 1.0)
     watched.feed(RoomWanted(1, PAGE))
-    watched.feed(RoomWanted(1, 4 * PAGE))
     assert watched.feed(ReadWaits(1, None)) == (DropAhead(1),)
-    assert watched.feed(RoomReturned(4 * PAGE)) == (GrantRoom(1, PAGE),)
-    assert 1 in watched.waits
-    assert watched.feed(RoomReturned(PAGE)) == (GrantRoom(1, 4 * PAGE),)
-    assert 1 not in watched.waits
+    assert watched.feed(RoomReturned(PAGE)) == (GrantRoom(1, PAGE),)
+    # It moves on, and is not told to let go of what it wants next.
+    assert watched.feed(PagesWanted(1, A, (0,))) == ()
+    assert drops(watched.feed(RoomWanted(2, PAGE))) == []
 
 
 def test_a_new_wait_is_told_anew() -> None:
