@@ -92,10 +92,12 @@ class ReadAhead:
 
     def feed(self, event: WindowEntered | PageMissed | WindowProbed, now: float) -> tuple[ProbeWindow, ...]:
         """One event in, the next window to look at out, if any; see ``seekfs_core.machine``."""
-        self._now = advance(self._now, now)
+        now = advance(self._now, now)
+        if isinstance(event, WindowEntered):
+            self._enter(event.path, event.window)
+        self._now = now
         match event:
             case WindowEntered(path, window):
-                self._enter(path, window)
                 assert self._at is not None
                 if (path, window) not in self._asked:
                     return self._probe(self._at)
@@ -113,15 +115,20 @@ class ReadAhead:
     def _enter(self, path: str, window: int) -> None:
         if self._at is not None and self._at.is_at(path, window):
             return
-        while self._ahead:
-            step = self._ahead.popleft()
+        for passed, step in enumerate(self._ahead):
             if step.is_at(path, window):
                 self._at = step
+                for _ in range(passed + 1):
+                    self._ahead.popleft()
                 return
+        left_out: list[tuple[FileEntry, int]] = []
         for file, later in self._rest:
             if later == window and file.path == path:
                 self._at = _Step(file, later)
+                self._ahead.clear()
                 return
+            left_out.append((file, later))
+        self._rest = iter(left_out)
         raise ContractViolation(f"the plan does not come to window {window} of {path!r} again")
 
     def _look_ahead(self) -> tuple[ProbeWindow, ...]:

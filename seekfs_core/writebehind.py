@@ -78,11 +78,8 @@ class WriteBehind:
                 if key in self._lengths:
                     raise ContractViolation("a page was offered to write-behind twice")
                 self._now = now
-                if self._stalled(now):
-                    actions.append(SkipPage(key))
-                else:
-                    self._lengths[key] = length
-                    self._queue.append(key)
+                self._lengths[key] = length
+                self._queue.append(key)
             case WriteEnded(key):
                 if key not in self._writing:
                     raise ContractViolation("the write of a page ended that had not begun")
