@@ -109,7 +109,10 @@ class Body:
     @property
     def version(self) -> int:
         """The version that was read."""
-        return int(self._response.headers.get("X-Seekfs-Version", 0))
+        told = self._response.headers.get("X-Seekfs-Version", "")
+        if not (told.isascii() and told.isdigit()):
+            raise BadAnswer(f"{self._url} named no version: is it a seekfs daemon?", url=self._url)
+        return int(told)
 
     @property
     def stale(self) -> bool:

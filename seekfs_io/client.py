@@ -252,7 +252,7 @@ class Client:
     def metrics(self) -> str:
         """Every counter, in Prometheus's text format."""
         with body_of(self._request("GET", "/metrics", {})) as body:
-            return body.read().decode("utf-8")
+            return body.read().decode("utf-8", "replace")
 
     def advisor(self) -> dict[str, Any]:
         """``{namespaces: [{ns, version, files, bytes, gets_made, gets_saved, ...}]}``."""

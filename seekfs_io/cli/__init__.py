@@ -13,11 +13,14 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from seekfs_io.cli.boundary import run
-
-__all__ = ["main", "run"]
-
 
 def main() -> NoReturn:
     """What the console script calls. Never returns."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        # Here, because an impatient Ctrl-C may come while modules are still being loaded.
+        from seekfs_io.cli.boundary import run
+
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)

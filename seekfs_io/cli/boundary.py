@@ -8,10 +8,11 @@
 130   it was interrupted (SIGINT, SIGTERM, SIGHUP): uploads aborted, nothing half-published
 ====  ============================================================================================
 
-SIGTERM and SIGHUP are raised as ``KeyboardInterrupt``, so that whatever a command has begun is undone
-in one way. A reader that closes our stdout (``seekfs cat ... | head``) wants no more and no message:
-status 1, in silence. Anything that arrives here and is not known is a bug, and the one thing that gets
-a traceback.
+The first signal is raised as ``KeyboardInterrupt``, so that whatever a command has begun is undone in one
+way. The second is answered with a word, and does not cut the undoing short; the third ends at once.
+
+A reader that closes our stdout (``seekfs cat ... | head``) wants no more and no message: status 1, in
+silence. Anything that arrives here and is not known is a bug, and the one thing that gets a traceback.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import click
@@ -62,6 +64,7 @@ def run(arguments: Sequence[str]) -> int:
             _drop_stdout()
             return EXIT_FAILED
         except KeyboardInterrupt:
+            _drop_stdout()
             explain("interrupted")
             return EXIT_INTERRUPTED
         except OSError as error:
@@ -102,14 +105,26 @@ def _invoke(command: click.Command, arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt like Ctrl-C, unless the parent had them ignored (``nohup``)."""
+    """See the module's text. Signals that the parent had ignored (``nohup``) stay so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = 0
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal heard
+        heard += 1
+        if heard == 1:
+            raise KeyboardInterrupt
+        if heard == 2:
+            with suppress(OSError):
+                os.write(2, b"seekfs: undoing what was begun; once more ends at once\n")
+            return
+        os._exit(EXIT_INTERRUPTED)
 
     before = {
         number: signal.signal(number, interrupt)
-        for number in (signal.SIGTERM, signal.SIGHUP)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:

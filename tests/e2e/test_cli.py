@@ -175,7 +175,7 @@ def test_a_store_that_refuses_or_is_not_there_is_a_sentence(
 # -- interrupted -----------------------------------------------------------------------------------
 
 
-def unfinished_uploads(store: ObjectStore, through: PassThrough) -> set[str]:
+def unfinished_uploads(through: PassThrough) -> set[str]:
     """Ids of multipart uploads that were begun through here, less those that were ended."""
     begun: dict[str, None] = {}
     for each in through.exchanges:
@@ -211,26 +211,47 @@ def test_an_interrupted_upload_is_aborted_and_nothing_is_published(
     out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
     assert (process.returncode, out) == (130, b"")
     assert err == b"seekfs: interrupted\n"
-    assert unfinished_uploads(store, through) == set()
+    assert unfinished_uploads(through) == set()
     assert list(store.list(f"namespaces/{ns}/")) == []
 
 
-def test_a_second_interrupt_does_not_show_a_traceback(
+def test_a_second_interrupt_does_not_cut_the_undoing_short(
     ns: str, tmp_path: Path, config: Path, through: PassThrough
 ) -> None:
     noise(tmp_path, "large.bin", 70 * MIB)
-    gate = threading.Event()
-    through.when(Match(method="DELETE"), Plan(hold_head=gate))
-    through.when(lambda each: "partNumber=2" in each.target, Plan(hold_head=gate))
+    part, abort = threading.Event(), threading.Event()
+    through.when(Match(method="DELETE"), Plan(hold_head=abort))
+    through.when(lambda each: "partNumber=2" in each.target, Plan(hold_head=part))
     process = start(["publish", ns, "large.bin", "--config", str(config)], cwd=tmp_path)
     through.wait_until(lambda: any("partNumber=2" in each.target for each in through.exchanges))
     process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)
+    part.set()
+    through.wait_until(lambda: bool(through.select("DELETE")))
     process.send_signal(signal.SIGTERM)
-    gate.set()
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"seekfs: undoing what was begun; once more ends at once\n"
+    abort.set()
     out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
-    assert (process.returncode, out) == (130, b"")
-    assert b"Traceback" not in err
+    assert (process.returncode, out, err) == (130, b"", b"seekfs: interrupted\n")
+    assert unfinished_uploads(through) == set()
+
+
+def test_a_third_interrupt_ends_at_once(ns: str, tmp_path: Path, config: Path, through: PassThrough) -> None:
+    noise(tmp_path, "large.bin", 70 * MIB)
+    gate = threading.Event()
+    through.when(Match(method="DELETE"), Plan(hold_head=gate))
+    process = start(["publish", ns, "large.bin", "--config", str(config)], cwd=tmp_path)
+    through.wait_until(lambda: any("partNumber=1" in each.target for each in through.exchanges))
+    process.send_signal(signal.SIGINT)
+    through.wait_until(lambda: bool(through.select("DELETE")))
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert b"once more" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    # The store has still not answered.
+    assert process.wait(COMMAND_SECONDS_MAX) == 130
+    gate.set()
+    assert process.communicate() == (b"", b"")
 
 
 # -- a terminal ------------------------------------------------------------------------------------
@@ -258,7 +279,7 @@ def test_a_bar_with_an_eta_is_drawn_on_a_terminal_and_only_there(
     drawn = b""
     deadline = time.monotonic() + COMMAND_SECONDS_MAX
     while not re.search(rb"large \[red\]\.bin.*?/[0-9. ]*MiB.*?[0-9]:[0-9]{2}:[0-9]{2}", drawn):
-        assert time.monotonic() < deadline, drawn
+        assert time.monotonic() < deadline, drawn[-2000:]
         if select.select([ours], [], [], 1)[0]:
             drawn += os.read(ours, 65536)
     gate.set()

@@ -143,6 +143,12 @@ def test_head_of_what_is_not_there_says_what_is_not_there(
         client.head("dev", "a.bin")
 
 
+def test_an_answer_without_a_version_is_not_a_daemons(daemon: responses.RequestsMock, client: Client) -> None:
+    daemon.head(f"{URL}/blob", headers={"Content-Length": "7"}, auto_calculate_content_length=False)
+    with pytest.raises(BadAnswer, match="named no version: is it a seekfs daemon"):
+        client.head("dev", "a.bin")
+
+
 # -- /readv --------------------------------------------------------------------------------------
 
 ITEMS = [("b.bin", 4, 3), ("a.bin", 0, 0), ("b.bin", 0, 4)]

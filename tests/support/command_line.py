@@ -14,7 +14,7 @@ from typing import IO, Any
 import pytest
 from attrs import field, frozen
 
-from seekfs_io.cli import run
+from seekfs_io.cli.boundary import run
 
 REPOSITORY = Path(__file__).parents[2]
 
