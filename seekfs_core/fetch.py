@@ -94,7 +94,7 @@ GET_TRANSITIONS: dict[tuple[GetState, str], frozenset[GetState]] = {
     (GetState.QUEUED, "unwanted"): frozenset({GetState.OVER}),
     (GetState.IN_FLIGHT, "opened"): frozenset({GetState.IN_FLIGHT}),
     (GetState.IN_FLIGHT, "arrived"): frozenset({GetState.IN_FLIGHT}),
-    (GetState.IN_FLIGHT, "ended"): frozenset({GetState.OVER, GetState.QUEUED}),
+    (GetState.IN_FLIGHT, "ended"): frozenset({GetState.OVER}),
     (GetState.IN_FLIGHT, "failed"): frozenset({GetState.OVER, GetState.BACKING_OFF}),
     (GetState.BACKING_OFF, "due"): frozenset({GetState.QUEUED}),
     (GetState.BACKING_OFF, "unwanted"): frozenset({GetState.OVER}),
@@ -186,6 +186,7 @@ class FetchScheduler:
     _room_queue: deque[_RoomRequest] = field(factory=deque, init=False)
     _resting: list[_Get | _Call] = field(factory=list, init=False)
     _room_used: int = field(default=0, init=False)
+    _room_given: int = field(default=0, init=False)  # Of it: delivered or granted, the driver's to return.
     _in_flight: int = field(default=0, init=False)
     _next_get: int = field(default=1, init=False)
     _next_order: int = field(default=0, init=False)
@@ -223,6 +224,7 @@ class FetchScheduler:
                 self._leave_call(call)
             case GetOpened(get, etag, size):
                 opened = self._get(get, "opened")
+                opened.move("opened", GetState.IN_FLIGHT)
                 opened.etag, opened.object_size = etag, size
             case PageArrived():
                 self._page_arrived(event, actions)
@@ -364,8 +366,9 @@ class FetchScheduler:
     # --- room and budget --------------------------------------------------------------------
 
     def _return_room(self, length: int) -> None:
-        if not 0 <= length <= self._room_used:
-            raise ContractViolation(f"{length} bytes of room returned, {self._room_used} are used")
+        if not 0 <= length <= self._room_given:
+            raise ContractViolation(f"{length} bytes of room returned, {self._room_given} were given out")
+        self._room_given -= length
         self._room_used -= length
 
     def _start_what_may(self, now: float, actions: list[FetchAction]) -> None:
@@ -415,6 +418,7 @@ class FetchScheduler:
                 return True
             self._room_queue.popleft()
             self._room_used += request.length
+            self._room_given += request.length
             if request.read in self._waits and self._waits[request.read] is None:
                 self._wait_over(request.read)
             actions.append(GrantRoom(request.read, request.length))
@@ -500,6 +504,7 @@ class FetchScheduler:
         expected = get.source.file.page_crc32c(page_id)
         if event.crc32c == expected:
             self._pages_delivered += 1
+            self._room_given += _page_length(get.source, page_id)
             readers = self._forget_page(get, page_id)
             actions.append(DeliverPage(get.number, get.source, page_id, readers))
             return

@@ -39,7 +39,7 @@ class Tick:
 
 
 def advance(before: float, now: float) -> float:
-    """The later clock reading, after a check that time did not run backwards."""
-    if now < before:
+    """The later clock reading, after a check that time did not run backwards (and is a number)."""
+    if not now >= before:
         raise ContractViolation(f"time went back from {before} to {now}")
     return now

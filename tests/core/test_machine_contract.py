@@ -1,0 +1,338 @@
+"""What every machine of the core owes its driver, whichever it is; and the life of a GET, pair by pair.
+
+A machine is found by its shape, so a new one fails here until it is listed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import pytest
+
+import seekfs_core
+from seekfs_core import fetch, publication, readahead, resolver, retention, reuse, segments, tier, writebehind
+from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure, StoreUnavailable
+from seekfs_core.fetch import GET_TRANSITIONS, GetState
+from seekfs_core.fetch_messages import (
+    CallEnded,
+    CallFailed,
+    CallWanted,
+    FetchEvent,
+    GetEnded,
+    GetFailed,
+    GetOpened,
+    PageArrived,
+    PagesWanted,
+    ReadLeft,
+    RoomReturned,
+    RoomWanted,
+)
+from seekfs_core.machine import Machine, Tick
+from seekfs_core.manifest import Manifest
+from seekfs_core.pages import PageKey
+from seekfs_core.plan import plan_read
+from seekfs_core.publication_protocol import Begin
+from seekfs_core.retry import RetryPolicy
+from seekfs_core.segment_layout import shares_of
+from tests.core.model_fetch import Watched
+from tests.core.model_files import blank_file, manifest_of
+from tests.core.test_fetch import gets, source_of
+from tests.core.test_fetch_simulated import simulate
+
+BUSY = StoreFailure(kind=FailureKind.BUSY, detail="busy")
+SOURCE = source_of(4)
+KEY = PageKey(bytes(36))
+
+
+def state_of(thing: Any) -> object:
+    """All that a machine is, down to the last number, as something that can be compared."""
+    if isinstance(thing, random.Random):
+        return thing.getstate()
+    if isinstance(thing, Mapping):
+        return [(state_of(key), state_of(value)) for key, value in thing.items()]
+    if isinstance(thing, list | tuple | deque):
+        return [state_of(each) for each in thing]
+    if isinstance(thing, set | frozenset):
+        return sorted(map(repr, thing))
+    if attrs.has(type(thing)):
+        fields = attrs.fields(type(thing))
+        return type(thing).__name__, [(each.name, state_of(getattr(thing, each.name))) for each in fields]
+    if isinstance(thing, Iterator):
+        return "what is left of it cannot be told"
+    return repr(thing)
+
+
+# --- machines in the middle of their work ---------------------------------------------------
+# Each is at time 10 and has something under way. Beside it: an event that it may get next, and
+# events that would be a mistake of its driver's.
+
+
+def a_scheduler() -> fetch.FetchScheduler:
+    """Get 1 in flight, at its second page; get 2 backing off; call 7 in flight; 10 bytes of room out."""
+    watched = Watched.make(room=100, coalesce=20, backoff=5.0)
+    one, two = gets(watched.feed(PagesWanted(1, SOURCE, (0, 1, 2, 3)), 10.0))
+    watched.feed(PageArrived(one.get, 0, 0))
+    watched.feed(GetFailed(two.get, BUSY))
+    watched.feed(CallWanted(7))
+    assert (one.get, two.get) == (1, 2)
+    return watched.scheduler
+
+
+def a_readahead() -> readahead.ReadAhead:
+    file = blank_file("a", 200, 10)
+    ahead = readahead.ReadAhead(plan_read(manifest_of(file), [("a", 0, 200)], clip=False), 40, 1000)
+    ahead.feed(readahead.WindowEntered("a", 1), 10.0)
+    return ahead
+
+
+def a_write_behind() -> writebehind.WriteBehind:
+    behind = writebehind.WriteBehind(1)
+    behind.feed(writebehind.PageVerified(KEY, 10), 10.0)
+    return behind
+
+
+def a_resolver() -> resolver.ManifestResolver:
+    resolving = resolver.ManifestResolver(10.0)
+    resolving.feed(resolver.ResolveWanted(1, "dev", None), 10.0)
+    return resolving
+
+
+def a_tier() -> tier.TierHealth:
+    health = tier.TierHealth()
+    health.feed(tier.Failed("full"), 10.0)
+    return health
+
+
+def a_publication() -> publication.Publication:
+    publishing = publication.Publication(
+        ns="dev",
+        publication_id="1",
+        policy=RetryPolicy(attempts_max=3, backoff_seconds_initial=0.1),
+        rng=random.Random(1),
+    )
+    publishing.feed(Begin(), 10.0)
+    return publishing
+
+
+def a_ram_retention() -> retention.RamRetention:
+    ram = retention.RamRetention(100)
+    ram.feed(retention.PageOffered(KEY, 10), 10.0)
+    return ram
+
+
+def a_segment_log() -> segments.SegmentLog:
+    log = segments.SegmentLog(shares_of(1 << 30))
+    log.feed(Tick(), 10.0)
+    return log
+
+
+def a_reuse() -> reuse.Reuse:
+    items = [("a", 0, 5), ("a", 10, 5), ("a", 2, 5)]
+    kept = reuse.Reuse(plan_read(manifest_of(blank_file("a", 200, 10)), items, clip=False), 100)
+    kept.feed(reuse.SliceRead(("a", 0), 10), 10.0)
+    return kept
+
+
+NOT_ASKED_FOR = Manifest(ns="dev", version=1, files={})
+
+CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
+    fetch.FetchScheduler: (
+        a_scheduler,
+        (
+            PagesWanted(2, SOURCE, (0, 4)),
+            PagesWanted(2, SOURCE, (-1,)),
+            RoomWanted(2, 0),
+            RoomWanted(2, 101),
+            RoomReturned(11),
+            RoomReturned(-1),
+            CallWanted(7),
+            CallEnded(8),
+            CallFailed(8, BUSY),
+            GetOpened(2, None, 40),
+            GetOpened(3, None, 40),
+            PageArrived(1, 0, 0),
+            PageArrived(1, 2, 2),
+            PageArrived(2, 2, 2),
+            GetEnded(1),
+            GetEnded(2),
+            GetFailed(2, BUSY),
+            GetFailed(99, BUSY),
+        ),
+    ),
+    readahead.ReadAhead: (a_readahead, (readahead.WindowEntered("a", 0), readahead.WindowEntered("b", 1))),
+    writebehind.WriteBehind: (
+        a_write_behind,
+        (writebehind.PageVerified(KEY, 10), writebehind.WriteEnded(PageKey(b"1" * 36))),
+    ),
+    resolver.ManifestResolver: (
+        a_resolver,
+        (
+            resolver.HeadRead("other", 1),
+            resolver.HeadFailed("other", StoreUnavailable("down")),
+            resolver.ManifestRead(NOT_ASKED_FOR),
+            resolver.ManifestFailed("dev", 1, None),
+        ),
+    ),
+    tier.TierHealth: (a_tier, ()),
+    publication.Publication: (a_publication, (Begin(),)),
+    retention.RamRetention: (a_ram_retention, (retention.PageUnpinned(KEY),)),
+    segments.SegmentLog: (a_segment_log, ()),
+    reuse.Reuse: (a_reuse, ()),
+}
+
+TIMELESS: dict[type[Any], object] = {
+    readahead.ReadAhead: readahead.WindowProbed(0),
+    reuse.Reuse: reuse.SliceRead(("a", 1), 10),
+}
+"""Machines of one read, that nobody has to wake: they know no ``Tick``, and here is another event."""
+
+MACHINES = pytest.mark.parametrize("kind", CASES, ids=lambda kind: str(kind.__name__))
+MISTAKES = pytest.mark.parametrize(
+    ("kind", "event"),
+    [(kind, event) for kind, (_, events) in CASES.items() for event in events],
+    ids=lambda value: value.__name__ if isinstance(value, type) else type(value).__name__,
+)
+
+
+def in_the_middle(kind: type[Any]) -> Machine[Any, object]:
+    machine: Machine[Any, object] = CASES[kind][0]()
+    return machine
+
+
+def harmless_event(kind: type[Any]) -> object:
+    return TIMELESS[kind] if kind in TIMELESS else Tick()
+
+
+def test_every_machine_is_looked_at_here() -> None:
+    modules = [
+        importlib.import_module(f"seekfs_core.{found.name}")
+        for found in pkgutil.iter_modules(seekfs_core.__path__)
+    ]
+    machines = {
+        thing
+        for module in modules
+        for thing in vars(module).values()
+        if isinstance(thing, type) and attrs.has(thing) and "feed" in vars(thing)
+    }
+    assert {kind.__name__ for kind in machines} == {kind.__name__ for kind in CASES}
+
+
+@MACHINES
+@pytest.mark.parametrize("now", [9.999, 0.0, float("-inf"), float("nan")])
+def test_time_that_goes_back_is_refused_and_changes_nothing(kind: type[Any], now: float) -> None:
+    machine = in_the_middle(kind)
+    before = state_of(machine)
+    with pytest.raises(ContractViolation, match="time went"):
+        machine.feed(harmless_event(kind), now)
+    assert state_of(machine) == before
+    machine.feed(harmless_event(kind), 10.0)
+
+
+@MISTAKES
+def test_a_mistake_of_the_driver_is_refused_and_changes_nothing(kind: type[Any], event: object) -> None:
+    machine, twin = in_the_middle(kind), in_the_middle(kind)
+    before = state_of(machine)
+    with pytest.raises(ContractViolation):
+        machine.feed(event, 11.0)
+    assert state_of(machine) == before
+    # Time has not moved either, and all goes on as if nothing had been.
+    for now in (10.0, 10.5, 20.0):
+        assert machine.feed(harmless_event(kind), now) == twin.feed(harmless_event(kind), now)
+    assert machine.next_deadline() == twin.next_deadline()
+
+
+@MACHINES
+def test_asking_for_the_deadline_changes_nothing(kind: type[Any]) -> None:
+    machine = in_the_middle(kind)
+    before = state_of(machine)
+    assert machine.next_deadline() == machine.next_deadline()
+    assert state_of(machine) == before
+
+
+@MACHINES
+def test_waking_a_machine_twice_is_harmless(kind: type[Any]) -> None:
+    machine = in_the_middle(kind)
+    if kind in TIMELESS:
+        assert machine.next_deadline() is None
+        return
+    due = machine.next_deadline()
+    now = 10.0 if due is None else max(10.0, due)
+    machine.feed(Tick(), now)
+    after = state_of(machine)
+    assert machine.feed(Tick(), now) == ()
+    assert state_of(machine) == after
+
+
+@MACHINES
+def test_the_same_events_give_the_same_actions(kind: type[Any]) -> None:
+    assert state_of(in_the_middle(kind)) == state_of(in_the_middle(kind))
+
+
+# --- the life of a GET ----------------------------------------------------------------------
+
+HAPPENINGS = ("start", "unwanted", "opened", "arrived", "ended", "failed", "due")
+FROM_OUTSIDE: dict[str, FetchEvent] = {
+    "opened": GetOpened(1, None, 40),
+    "arrived": PageArrived(1, 1, 1),
+    "ended": GetEnded(1),
+    "failed": GetFailed(1, BUSY),
+}
+
+
+def get_in(state: GetState) -> fetch.FetchScheduler:
+    """A scheduler whose GET 1, of page 1 of ``SOURCE``, is in this state."""
+    watched = Watched.make(inflight=1, backoff=5.0)
+    if state is GetState.QUEUED:
+        watched.feed(CallWanted(1), 10.0)
+    watched.feed(PagesWanted(1, SOURCE, (1,)), 10.0)
+    if state is GetState.BACKING_OFF:
+        watched.feed(GetFailed(1, BUSY))
+    if state is GetState.OVER:
+        watched.feed(PageArrived(1, 1, 1))
+        watched.feed(GetEnded(1))
+    return watched.scheduler
+
+
+@pytest.mark.parametrize("state", GetState)
+@pytest.mark.parametrize("what", FROM_OUTSIDE)
+def test_what_a_driver_tells_of_a_get_lands_where_the_table_says_or_is_refused(
+    state: GetState, what: str
+) -> None:
+    scheduler = get_in(state)
+    before = state_of(scheduler)
+    if what == "ended" and state is GetState.IN_FLIGHT:
+        scheduler.feed(FROM_OUTSIDE["arrived"], 10.0)
+    if (state, what) not in GET_TRANSITIONS:
+        with pytest.raises(ContractViolation, match="cannot happen"):
+            scheduler.feed(FROM_OUTSIDE[what], 10.0)
+        assert state_of(scheduler) == before
+        return
+    scheduler.feed(FROM_OUTSIDE[what], 10.0)
+    get = scheduler._gets.get(1)
+    assert (GetState.OVER if get is None else get.state) in GET_TRANSITIONS[state, what]
+
+
+def test_every_pair_of_the_table_is_walked_and_nothing_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    walked: set[tuple[GetState, str, GetState]] = set()
+    move = fetch._Get.move
+
+    def noted(get: fetch._Get, what: str, landing: GetState) -> None:
+        walked.add((get.state, what, landing))
+        move(get, what, landing)
+
+    monkeypatch.setattr(fetch._Get, "move", noted)
+    for seed in range(40):
+        simulate(random.Random(seed).randrange, 100)
+    scheduler = get_in(GetState.BACKING_OFF)
+    scheduler.feed(ReadLeft(1), 10.0)
+    assert walked == {
+        (state, what, landing) for (state, what), landings in GET_TRANSITIONS.items() for landing in landings
+    }
+    assert {what for _, what in GET_TRANSITIONS} == set(HAPPENINGS)
+    assert {state for state, _ in GET_TRANSITIONS} == set(GetState) - {GetState.OVER}
