@@ -118,6 +118,14 @@ def test_a_head_that_went_back_is_not_followed() -> None:
     assert watched.feed(HeadRead("dev", 1)) == (Resolved(2, V2, False), ServeCurrent(V2, 20.0))
 
 
+def test_what_was_kept_never_takes_it_back() -> None:
+    watched = make()
+    watched.feed(Restored({"dev": 2}))
+    watched.feed(Restored({"dev": 1}))
+    watched.feed(ResolveWanted(1, "dev", None))
+    assert watched.feed(HeadRead("dev", 1)) == (ReadManifest("dev", 2),)
+
+
 def test_who_waited_for_an_older_manifest_is_not_taken_back_to_it() -> None:
     watched = make(ttl=0.5)
     watched.feed(ResolveWanted(1, "dev", None))
@@ -177,12 +185,12 @@ def test_only_so_many_old_manifests_stay_in_memory() -> None:
     watched.feed(ResolveWanted(0, "other", None))
     watched.feed(ManifestRead(manifest(1, "other")))
     watched.feed(Restored({"dev": 100}))
-    for version in range(1, MANIFESTS_KEPT_MAX + 2):
+    for version in range(1, MANIFESTS_KEPT_MAX + 4):
         watched.feed(ResolveWanted(version, "dev", version))
         watched.feed(ManifestRead(manifest(version)))
-        watched.feed(ResolveWanted(50, "dev", 2 if version > 1 else 1))  # In use all the time.
-    assert watched.feed(ResolveWanted(60, "dev", 2))[0] != ReadManifest("dev", 2)
-    assert watched.feed(ResolveWanted(61, "dev", 1)) == (ReadManifest("dev", 1),)
+        watched.feed(ResolveWanted(50, "dev", 1))  # In use all the time.
+    assert isinstance(watched.feed(ResolveWanted(60, "dev", 1))[0], Resolved)
+    assert watched.feed(ResolveWanted(61, "dev", 2)) == (ReadManifest("dev", 2),)
     # A pin is not among those that make way.
     assert isinstance(watched.feed(ResolveWanted(62, "other", None))[0], Resolved)
 
@@ -340,6 +348,10 @@ def test_names_of_which_nothing_but_an_error_is_known_are_forgotten_oldest_first
     watched.feed(HeadRead("b", 1))
     watched.feed(HeadFailed("a", DOWN))
     assert set(watched.resolver._namespaces) == {"dev", "a", "b", "c"}  # Now there is a "b".
+    watched.feed(ResolveWanted(22, "c", None), 20.0)
+    watched.feed(ResolveWanted(23, "d", None))
+    watched.feed(HeadFailed("d", DOWN))
+    assert watched.feed(HeadFailed("c", DOWN)) == (NotResolved(22, DOWN),)  # It was being asked for.
 
 
 @pytest.mark.parametrize(
