@@ -1,8 +1,12 @@
-"""The core has no sockets; neither have its tests."""
+"""The core has no sockets; neither have its tests. And no test of it depends on how fast it is."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
