@@ -43,7 +43,7 @@ _TOLERATED_NAMES = frozenset({"lost+found"})
 
 SEGMENT_NAME = re.compile(r"([0-9a-f]{16})\.seg")
 _INDEX_FILES = re.compile(r"data\.mdb|lock\.mdb")
-_SHELF_FILES = re.compile(r"[a-z0-9][a-z0-9._-]*@[0-9]+\.manifest(\.tmp)?|heads(\.tmp)?")
+_SHELF_FILES = re.compile(r"[a-z0-9][a-z0-9._-]*@[0-9]+\.manifest(\.tmp)?|(heads|bucket)(\.tmp)?")
 
 
 class CacheRefused(Exception):
