@@ -362,15 +362,15 @@ def test_head_knows_no_range(wire: Wire, header: str) -> None:
 
 
 def test_head_never_reads_the_store(
-    store: ObjectStore, ns: str, through: PassThrough, start_daemon: DaemonFactory
+    store: ObjectStore, ns: str, passthrough: PassThrough, start_daemon: DaemonFactory
 ) -> None:
     write_dataset(store, ns, {"cold": File(some_bytes(100_000, 4), PAGE)})
     with Wire(start_daemon().port) as wire:
         for query in ("", "&off=5", "&len=5", f"&off={100_001}"):
             wire.head(f"/blob?ns={ns}&path=cold{query}")
-        assert through.gets(key=f"namespaces/{ns}/files/cold") == []
+        assert passthrough.gets(key=f"namespaces/{ns}/files/cold") == []
         assert wire.get(f"/blob?ns={ns}&path=cold").status == 200
-    assert len(through.gets(key=f"namespaces/{ns}/files/cold")) == 1
+    assert len(passthrough.gets(key=f"namespaces/{ns}/files/cold")) == 1
 
 
 # -- versions and hashes -------------------------------------------------------------------------------

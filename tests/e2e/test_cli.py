@@ -40,8 +40,8 @@ def write_config(file: Path, s3: S3Config, **settings: object) -> Path:
 
 
 @pytest.fixture
-def config(tmp_path: Path, s3_config: S3ConfigFactory, through: PassThrough) -> Path:
-    return write_config(tmp_path / "seekfs.toml", s3_config(endpoint=through.endpoint))
+def config(tmp_path: Path, s3_config: S3ConfigFactory, passthrough: PassThrough) -> Path:
+    return write_config(tmp_path / "seekfs.toml", s3_config(endpoint=passthrough.endpoint))
 
 
 @pytest.fixture
@@ -115,14 +115,14 @@ def test_put_then_what_it_says_to_run_next(seekfs: Seekfs, ns: str, tmp_path: Pa
 
 
 def test_verify_names_the_page_that_the_store_has_changed(
-    seekfs: Seekfs, ns: str, tmp_path: Path, through: PassThrough
+    seekfs: Seekfs, ns: str, tmp_path: Path, passthrough: PassThrough
 ) -> None:
     noise(tmp_path / "data", "a.bin", 9 * MIB)
     noise(tmp_path / "data", "b.bin", 100)
     seekfs.done("publish", ns, "data")
     files = seekfs.done("manifest", "ls", ns, "--json").json["files"]
     key = next(file["key"] for file in files if file["path"] == "a.bin")
-    through.when(Match(method="GET", key=key), Plan(flip=(8 * MIB + 17,)))
+    passthrough.when(Match(method="GET", key=key), Plan(flip=(8 * MIB + 17,)))
     ran = seekfs("manifest", "verify", ns, "--json")
     assert ran.status == 1
     differences = ran.json["differences"]
@@ -175,14 +175,14 @@ def test_a_store_that_refuses_or_is_not_there_is_a_sentence(
 # -- interrupted -----------------------------------------------------------------------------------
 
 
-def unfinished_uploads(through: PassThrough) -> set[str]:
+def unfinished_uploads(passthrough: PassThrough) -> set[str]:
     """Ids of multipart uploads that were begun through here, less those that were ended."""
     begun: dict[str, None] = {}
-    for each in through.exchanges:
+    for each in passthrough.exchanges:
         upload = each.query.get("uploadId")
         if upload is not None and each.method == "PUT":
             begun[upload] = None
-    for each in through.exchanges:
+    for each in passthrough.exchanges:
         ended = each.method == "DELETE" or (each.method == "POST" and "uploads" not in each.query)
         if ended and each.status is not None and each.status < 300:
             begun.pop(each.query.get("uploadId", ""), None)
@@ -195,7 +195,7 @@ def test_an_interrupted_upload_is_aborted_and_nothing_is_published(
     ns: str,
     tmp_path: Path,
     config: Path,
-    through: PassThrough,
+    passthrough: PassThrough,
     store: ObjectStore,
     number: signal.Signals,
     command: str,
@@ -203,47 +203,49 @@ def test_an_interrupted_upload_is_aborted_and_nothing_is_published(
     noise(tmp_path, "large.bin", 70 * MIB)
     gate = threading.Event()
     second_part = re.compile(r"partNumber=2\b")
-    through.when(lambda each: bool(second_part.search(each.target)), Plan(hold_head=gate))
+    passthrough.when(lambda each: bool(second_part.search(each.target)), Plan(hold_head=gate))
     process = start([command, ns, "large.bin", "--config", str(config)], cwd=tmp_path)
-    through.wait_until(lambda: any(second_part.search(each.target) for each in through.exchanges))
+    passthrough.wait_until(lambda: any(second_part.search(each.target) for each in passthrough.exchanges))
     process.send_signal(number)
     gate.set()
     out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
     assert (process.returncode, out) == (130, b"")
     assert err == b"seekfs: interrupted\n"
-    assert unfinished_uploads(through) == set()
+    assert unfinished_uploads(passthrough) == set()
     assert list(store.list(f"namespaces/{ns}/")) == []
 
 
 def test_a_second_interrupt_does_not_cut_the_undoing_short(
-    ns: str, tmp_path: Path, config: Path, through: PassThrough
+    ns: str, tmp_path: Path, config: Path, passthrough: PassThrough
 ) -> None:
     noise(tmp_path, "large.bin", 70 * MIB)
     part, abort = threading.Event(), threading.Event()
-    through.when(Match(method="DELETE"), Plan(hold_head=abort))
-    through.when(lambda each: "partNumber=2" in each.target, Plan(hold_head=part))
+    passthrough.when(Match(method="DELETE"), Plan(hold_head=abort))
+    passthrough.when(lambda each: "partNumber=2" in each.target, Plan(hold_head=part))
     process = start(["publish", ns, "large.bin", "--config", str(config)], cwd=tmp_path)
-    through.wait_until(lambda: any("partNumber=2" in each.target for each in through.exchanges))
+    passthrough.wait_until(lambda: any("partNumber=2" in each.target for each in passthrough.exchanges))
     process.send_signal(signal.SIGINT)
     part.set()
-    through.wait_until(lambda: bool(through.select("DELETE")))
+    passthrough.wait_until(lambda: bool(passthrough.select("DELETE")))
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
     assert process.stderr.readline() == b"seekfs: undoing what was begun; once more ends at once\n"
     abort.set()
     out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
     assert (process.returncode, out, err) == (130, b"", b"seekfs: interrupted\n")
-    assert unfinished_uploads(through) == set()
+    assert unfinished_uploads(passthrough) == set()
 
 
-def test_a_third_interrupt_ends_at_once(ns: str, tmp_path: Path, config: Path, through: PassThrough) -> None:
+def test_a_third_interrupt_ends_at_once(
+    ns: str, tmp_path: Path, config: Path, passthrough: PassThrough
+) -> None:
     noise(tmp_path, "large.bin", 70 * MIB)
     gate = threading.Event()
-    through.when(Match(method="DELETE"), Plan(hold_head=gate))
+    passthrough.when(Match(method="DELETE"), Plan(hold_head=gate))
     process = start(["publish", ns, "large.bin", "--config", str(config)], cwd=tmp_path)
-    through.wait_until(lambda: any("partNumber=1" in each.target for each in through.exchanges))
+    passthrough.wait_until(lambda: any("partNumber=1" in each.target for each in passthrough.exchanges))
     process.send_signal(signal.SIGINT)
-    through.wait_until(lambda: bool(through.select("DELETE")))
+    passthrough.wait_until(lambda: bool(passthrough.select("DELETE")))
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert b"once more" in process.stderr.readline()
@@ -267,11 +269,11 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def test_a_bar_with_an_eta_is_drawn_on_a_terminal_and_only_there(
-    ns: str, tmp_path: Path, config: Path, through: PassThrough, terminal: tuple[int, int]
+    ns: str, tmp_path: Path, config: Path, passthrough: PassThrough, terminal: tuple[int, int]
 ) -> None:
     noise(tmp_path, "large [red].bin", 40 * MIB)
     gate = threading.Event()
-    through.when(lambda each: "partNumber=2" in each.target, Plan(hold_head=gate))
+    passthrough.when(lambda each: "partNumber=2" in each.target, Plan(hold_head=gate))
     ours, theirs = terminal
     arguments = ["publish", ns, "large [red].bin", "--config", str(config)]
     process = start(arguments, cwd=tmp_path, stderr=theirs, environ={"TERM": "xterm", "COLUMNS": "120"})

@@ -24,22 +24,22 @@ def key_of(ns: str) -> str:
     return f"namespaces/{ns}/files/a"
 
 
-def flip(through: PassThrough, ns: str, offset: int) -> None:
-    through.when(Match(method="GET", key=key_of(ns), covers=offset), Plan(flip=(offset,)))
+def flip(passthrough: PassThrough, ns: str, offset: int) -> None:
+    passthrough.when(Match(method="GET", key=key_of(ns), covers=offset), Plan(flip=(offset,)))
 
 
-def gets_that_touch(through: PassThrough, ns: str, page: int) -> int:
+def gets_that_touch(passthrough: PassThrough, ns: str, page: int) -> int:
     start = page * PAGE_BYTES
-    return sum(1 for get in through.gets(key=key_of(ns)) if Match(covers=start)(get))
+    return sum(1 for get in passthrough.gets(key=key_of(ns)) if Match(covers=start)(get))
 
 
 def test_a_flipped_first_page_is_a_502_that_names_everything(
-    store: ObjectStore, ns: str, through: PassThrough, start_daemon: DaemonFactory
+    store: ObjectStore, ns: str, passthrough: PassThrough, start_daemon: DaemonFactory
 ) -> None:
     data = some_bytes(32 * MIB)
     write_dataset(store, ns, {"a": File(data)}, version=3)
     daemon = start_daemon()
-    flip(through, ns, 17)
+    flip(passthrough, ns, 17)
 
     answer = requests.get(f"{daemon.url}/blob?ns={ns}&path=a", timeout=WAIT_SECONDS)
     assert answer.status_code == 502
@@ -54,34 +54,36 @@ def test_a_flipped_first_page_is_a_502_that_names_everything(
     assert problem["overwritten"] is False
     for told in ("'a'", "version 3", key_of(ns), "page 0", f"{problem['expected']:#010x}"):
         assert told in problem["detail"]
-    assert gets_that_touch(through, ns, 0) == 2
+    assert gets_that_touch(passthrough, ns, 0) == 2
     # The rest of the file is as good as ever, and page 0 was never kept.
     whole = requests.get(f"{daemon.url}/blob?ns={ns}&path=a&off={PAGE_BYTES}", timeout=WAIT_SECONDS)
     assert whole.content == data[PAGE_BYTES:]
 
 
 def test_a_page_flipped_on_the_way_once_is_fetched_again_and_right(
-    store: ObjectStore, ns: str, through: PassThrough, start_daemon: DaemonFactory
+    store: ObjectStore, ns: str, passthrough: PassThrough, start_daemon: DaemonFactory
 ) -> None:
     data = some_bytes(32 * MIB)
     write_dataset(store, ns, {"a": File(data)})
     daemon = start_daemon()
-    through.when(Match(method="GET", key=key_of(ns), covers=PAGE_BYTES), Plan(flip=(PAGE_BYTES,)), times=1)
+    passthrough.when(
+        Match(method="GET", key=key_of(ns), covers=PAGE_BYTES), Plan(flip=(PAGE_BYTES,)), times=1
+    )
 
     answer = requests.get(f"{daemon.url}/blob?ns={ns}&path=a", timeout=WAIT_SECONDS)
     assert answer.status_code == 200
     assert answer.content == data
-    ranges = sorted(get.range or (0, None) for get in through.gets(key=key_of(ns)))
+    ranges = sorted(get.range or (0, None) for get in passthrough.gets(key=key_of(ns)))
     assert ranges == [(0, 32 * MIB), (PAGE_BYTES, 2 * PAGE_BYTES)]
 
 
 def test_a_flipped_later_page_closes_the_connection_after_the_last_good_one(
-    store: ObjectStore, ns: str, through: PassThrough, start_daemon: DaemonFactory
+    store: ObjectStore, ns: str, passthrough: PassThrough, start_daemon: DaemonFactory
 ) -> None:
     data = some_bytes(32 * MIB)
     write_dataset(store, ns, {"a": File(data)})
     daemon = start_daemon()
-    flip(through, ns, 2 * PAGE_BYTES + 5)
+    flip(passthrough, ns, 2 * PAGE_BYTES + 5)
 
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=WAIT_SECONDS)
     connection.request("GET", f"/blob?ns={ns}&path=a")
@@ -92,11 +94,11 @@ def test_a_flipped_later_page_closes_the_connection_after_the_last_good_one(
         answer.read()
     assert short.value.partial == data[: 2 * PAGE_BYTES]
     connection.close()
-    assert gets_that_touch(through, ns, 2) == 2
+    assert gets_that_touch(passthrough, ns, 2) == 2
 
 
 def test_an_object_that_was_overwritten_is_said_to_be(
-    store: ObjectStore, ns: str, through: PassThrough, start_daemon: DaemonFactory
+    store: ObjectStore, ns: str, passthrough: PassThrough, start_daemon: DaemonFactory
 ) -> None:
     write_dataset(store, ns, {"a": File(some_bytes(MIB, 1))})
     store.put(key_of(ns), some_bytes(MIB, 2))
@@ -138,7 +140,7 @@ def test_a_damaged_segment_costs_one_refetch_and_is_counted(
     damage: Callable[[Path], None],
     store: ObjectStore,
     ns: str,
-    through: PassThrough,
+    passthrough: PassThrough,
     start_daemon: DaemonFactory,
 ) -> None:
     data = some_bytes(PAGE_BYTES)
@@ -150,14 +152,14 @@ def test_a_damaged_segment_costs_one_refetch_and_is_counted(
     assert daemon.stop() == 0
     damage(one_segment(daemon))
     daemon.start()
-    through.forget()
+    passthrough.forget()
 
     assert requests.get(url, timeout=WAIT_SECONDS).content == data
-    assert len(through.gets(key=key_of(ns))) == 1
+    assert len(passthrough.gets(key=key_of(ns))) == 1
     # Counters begin with the process: a segment that is too short is noticed when it is opened.
     assert damaged_pages(daemon) == 1
     assert requests.get(url, timeout=WAIT_SECONDS).content == data
-    assert len(through.gets(key=key_of(ns))) == 1
+    assert len(passthrough.gets(key=key_of(ns))) == 1
 
 
 def damaged_pages(daemon: Daemon) -> float:

@@ -30,11 +30,11 @@ def seekfs(
     capfdbinary: pytest.CaptureFixture[bytes],
     tmp_path: Path,
     s3_config: S3ConfigFactory,
-    through: PassThrough,
+    passthrough: PassThrough,
 ) -> Seekfs:
     """Commands that work on the store behind the pass-through."""
     config = tmp_path / "publisher.toml"
-    config.write_text(toml_of(s3_settings(s3_config(endpoint=through.endpoint))))
+    config.write_text(toml_of(s3_settings(s3_config(endpoint=passthrough.endpoint))))
     return Seekfs(capfdbinary, "--config", str(config))
 
 
@@ -92,7 +92,7 @@ def test_page_geometry_is_the_manifests_whatever_the_daemon_is_set_to(
     seekfs: Seekfs,
     ns: str,
     tmp_path: Path,
-    through: PassThrough,
+    passthrough: PassThrough,
     start_daemon: DaemonFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -119,12 +119,12 @@ def test_page_geometry_is_the_manifests_whatever_the_daemon_is_set_to(
             assert (count, found) == (-(-size // page_size), min(size, page_size))
 
     for slab_size_mib in (0.0625, 8):
-        through.forget()
-        daemon = start_daemon(f"slab-{slab_size_mib}", cache__slab_size_mib=slab_size_mib)
+        passthrough.forget()
+        daemon = start_daemon(cache__slab_size_mib=slab_size_mib)
         with Client(daemon.url) as client:
             assert_reads(client, ns, contents)
         # Fetched are whole pages of the manifest, each of them once.
-        fetched = {key: through.gets(key=key) for _, _, key in pages.values()}
+        fetched = {key: passthrough.gets(key=key) for _, _, key in pages.values()}
         for path, (_, page_size, key) in pages.items():
             ranges = [each.range for each in fetched[key]]
             covered = sorted((start, stop) for start, stop in filter(None, ranges) if stop is not None)
@@ -185,8 +185,8 @@ def test_pins_and_version_survive_head_moving(
     two_versions: str, seekfs: Seekfs, tmp_path: Path, start_daemon: DaemonFactory
 ) -> None:
     ns = two_versions
-    pinned = start_daemon("pinned", manifest__pins={ns: 1}, manifest__head_ttl_sec=0)
-    moving = start_daemon("moving", manifest__head_ttl_sec=0)
+    pinned = start_daemon(manifest__pins={ns: 1}, manifest__head_ttl_sec=0)
+    moving = start_daemon(manifest__head_ttl_sec=0)
     with Client(pinned.url) as of_pinned, Client(moving.url) as of_moving:
         assert_reads(of_pinned, ns, V1)
         assert_reads(of_moving, ns, V2)
@@ -219,24 +219,24 @@ def test_hash_asks_for_content_and_not_for_a_place(two_versions: str, start_daem
 
 
 def test_publishing_unchanged_data_uploads_nothing(
-    two_versions: str, seekfs: Seekfs, tmp_path: Path, through: PassThrough
+    two_versions: str, seekfs: Seekfs, tmp_path: Path, passthrough: PassThrough
 ) -> None:
     ns = two_versions
-    through.forget()
+    passthrough.forget()
     ran = seekfs.done("publish", ns, str(tmp_path / "v2"), "--json")
     assert ran.json == {
         "ns": ns, "version": 2, "new": False, "changed": 0, "unchanged": len(V2),
         "uploaded_objects": 0, "uploaded_bytes": 0,
     }  # fmt: skip
-    assert [each for each in through.exchanges if each.method not in ("GET", "HEAD")] == []
+    assert [each for each in passthrough.exchanges if each.method not in ("GET", "HEAD")] == []
     # The same content under other names is no upload either: a version, and nothing but its manifest.
     ran = seekfs.done("publish", ns, str(tmp_path / "v1"), "--as", "copy-of-v1", "--json")
     assert (ran.json["version"], ran.json["uploaded_bytes"]) == (3, 0)
-    accepted = [each for each in through.exchanges if each.status == 200]
+    accepted = [each for each in passthrough.exchanges if each.status == 200]
     written = {each.key for each in accepted if each.method not in ("GET", "HEAD")}
     assert not [key for key in written if "/objects/" in key]
     assert f"namespaces/{ns}/manifests/v-3.json.gz" in written
-    assert {each.method for each in through.exchanges} <= {"GET", "HEAD", "PUT"}
+    assert {each.method for each in passthrough.exchanges} <= {"GET", "HEAD", "PUT"}
 
 
 def test_a_rollback_and_a_removal_are_versions_like_any_other(
@@ -282,7 +282,7 @@ def test_two_namespaces_one_over_objects_with_odd_keys(
     ns: str,
     bucket_of_old: str,
     tmp_path: Path,
-    through: PassThrough,
+    passthrough: PassThrough,
     start_daemon: DaemonFactory,
 ) -> None:
     other = f"{ns}-b"
@@ -293,11 +293,11 @@ def test_two_namespaces_one_over_objects_with_odd_keys(
 
     # Described and not copied: nothing of them was written, and each was read once.
     data_keys = {bucket_of_old + path for path in BEFORE}
-    written = {each.key for each in through.exchanges if each.method not in ("GET", "HEAD")}
+    written = {each.key for each in passthrough.exchanges if each.method not in ("GET", "HEAD")}
     assert not written & data_keys
     assert not [key for key in written if key.startswith(f"namespaces/{ns}/objects/")]
     for path, data in BEFORE.items():
-        assert sum(each.bytes_sent for each in through.gets(key=bucket_of_old + path)) == len(data)
+        assert sum(each.bytes_sent for each in passthrough.gets(key=bucket_of_old + path)) == len(data)
     files = seekfs.done("manifest", "ls", ns, "--json").json["files"]
     assert {file["path"]: file["key"] for file in files} == {path: bucket_of_old + path for path in BEFORE}
 
@@ -327,14 +327,14 @@ def listing_with(keys: Mapping[str, int]) -> Answer:
 
 
 def test_keys_that_cannot_be_a_path_are_listed_and_left_out(
-    seekfs: Seekfs, ns: str, store: ObjectStore, through: PassThrough, start_daemon: DaemonFactory
+    seekfs: Seekfs, ns: str, store: ObjectStore, passthrough: PassThrough, start_daemon: DaemonFactory
 ) -> None:
     prefix = f"datasets/{ns}/"
     store.put(f"{prefix}good.bin", b"hello")
     # SeaweedFS lists no key with an empty segment, S3 does; so the pass-through lists them.
     bad = [f"{prefix}/leading", f"{prefix}a//b", f"{prefix}directory/"]
     listed = listing_with(dict.fromkeys([*bad, f"{prefix}good.bin"], 5))
-    through.when(lambda each: "list-type" in each.query, Plan(answer=listed))
+    passthrough.when(lambda each: "list-type" in each.query, Plan(answer=listed))
 
     ran = seekfs("manifest", "gen", ns, "--from-prefix", prefix, "--json")
     assert ran.status == 1

@@ -14,7 +14,7 @@ WAIT_SECONDS = 60.0
 
 
 def test_after_a_restart_every_page_is_a_hit(
-    store: ObjectStore, ns: str, through: PassThrough, start_daemon: DaemonFactory
+    store: ObjectStore, ns: str, passthrough: PassThrough, start_daemon: DaemonFactory
 ) -> None:
     data = some_bytes(64 * MIB)
     write_dataset(store, ns, {"a": File(data)})
@@ -22,13 +22,13 @@ def test_after_a_restart_every_page_is_a_hit(
     url = f"{daemon.url}/blob?ns={ns}&path=a"
     assert requests.get(url, timeout=WAIT_SECONDS).content == data
     assert daemon.restart() == 0
-    through.forget()
+    passthrough.forget()
     assert requests.get(url, timeout=WAIT_SECONDS).content == data
-    assert through.gets(key_prefix=f"namespaces/{ns}/files/") == []
+    assert passthrough.gets(key_prefix=f"namespaces/{ns}/files/") == []
 
 
 def test_after_kill_9_while_filling_published_pages_are_hits_and_bytes_right(
-    store: ObjectStore, ns: str, through: PassThrough, start_daemon: DaemonFactory
+    store: ObjectStore, ns: str, passthrough: PassThrough, start_daemon: DaemonFactory
 ) -> None:
     """GETs after the restart cover exactly the pages that were not on disk before it."""
     data = some_bytes(256 * MIB)
@@ -44,17 +44,17 @@ def test_after_kill_9_while_filling_published_pages_are_hits_and_bytes_right(
         on_disk = metric(daemon, "seekfs_tier_pages", tier="l2")
         daemon.kill()
     daemon.start()
-    through.forget()
+    passthrough.forget()
     kept = metric(daemon, "seekfs_tier_pages", tier="l2")
     assert 2 <= on_disk <= kept < len(data) // PAGE_BYTES
 
     assert requests.get(url, timeout=WAIT_SECONDS).content == data
-    fetched = sum(get.bytes_sent for get in through.gets(key=f"namespaces/{ns}/files/a"))
+    fetched = sum(get.bytes_sent for get in passthrough.gets(key=f"namespaces/{ns}/files/a"))
     assert fetched == len(data) - kept * PAGE_BYTES
 
 
 def test_without_a_store_what_was_seen_is_served_also_after_a_restart(
-    store: ObjectStore, ns: str, through: PassThrough, start_daemon: DaemonFactory
+    store: ObjectStore, ns: str, passthrough: PassThrough, start_daemon: DaemonFactory
 ) -> None:
     old, new = some_bytes(9 * MIB, 1), some_bytes(9 * MIB, 2)
     write_dataset(store, ns, {"a": File(old, key=f"{ns}/1")}, version=1)
@@ -64,7 +64,7 @@ def test_without_a_store_what_was_seen_is_served_also_after_a_restart(
     write_dataset(store, ns, {"a": File(new, key=f"{ns}/2"), "b": File(new, key=f"{ns}/3")}, version=2)
     assert requests.get(url, timeout=WAIT_SECONDS).content == new
 
-    through.down()
+    passthrough.down()
     for _ in range(2):
         current = requests.get(url, timeout=WAIT_SECONDS)
         assert current.content == new
@@ -81,6 +81,6 @@ def test_without_a_store_what_was_seen_is_served_also_after_a_restart(
         assert unknown.status_code == 503
         daemon.restart()
 
-    through.up()
+    passthrough.up()
     back = requests.get(f"{daemon.url}/blob?ns={ns}&path=b", timeout=WAIT_SECONDS)
     assert back.content == new
