@@ -47,10 +47,10 @@ class FailureKind(enum.Enum):
     """What an object store did instead of what it was asked. Closed: policy matches on it."""
 
     UNREACHABLE = "unreachable"
-    """No connection, no name, a broken TLS handshake, or a reset before the answer's head."""
+    """No connection (or none in time), no name, a broken TLS handshake, a reset before the answer's head."""
 
     TIMED_OUT = "timed_out"
-    """No byte within the connect or read timeout."""
+    """No byte within the read timeout, of a store that was connected to."""
 
     BUSY = "busy"
     """500, 502, 503, 504 or 429: the store asks to be left alone for a moment."""

@@ -25,7 +25,7 @@ def failure_before_head(method: str, error: Exception) -> StoreFailure:
         case NewConnectionError():
             kind, what = FailureKind.UNREACHABLE, "the store cannot be connected to"
         case ConnectTimeoutError():
-            kind, what = FailureKind.TIMED_OUT, "the store did not accept a connection in time"
+            kind, what = FailureKind.UNREACHABLE, "the store did not accept a connection in time"
         case ReadTimeoutError():
             kind, what = FailureKind.TIMED_OUT, "the store did not answer in time"
         case SSLError():
