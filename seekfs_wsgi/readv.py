@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from seekfs_core.errors import InvalidName, NoSuchFile, NotFound, SeekfsError
+from seekfs_core.errors import InvalidName, NoSuchFile, SeekfsError
 from seekfs_core.names import check_namespace, check_path
 from seekfs_core.plan import ReadPlan, plan_read
 from seekfs_wsgi import frames
@@ -65,7 +65,7 @@ class Readv:
         try:
             resolution = self._plane.resolve(ns, version)
             plan = plan_read(resolution.manifest, items, clip=framed)
-        except NotFound as error:
+        except SeekfsError as error:
             _prefer_invalid_names(error, items)
             raise
         headers = [*version_headers(resolution), ("Vary", "Accept")]
@@ -120,8 +120,8 @@ def _invalid_name(index: int, item: Item) -> InvalidName | None:
     return None
 
 
-def _prefer_invalid_names(error: NotFound, items: list[Item]) -> None:
-    """Malformed comes before not found, as everywhere: raise for the first path that cannot be one."""
+def _prefer_invalid_names(error: SeekfsError, items: list[Item]) -> None:
+    """Malformed comes before all else, as everywhere: raise for the first path that cannot be one."""
     for index, item in enumerate(items):
         invalid = _invalid_name(index, item)
         if invalid is not None:

@@ -340,6 +340,7 @@ def test_a_batch_of_nothing_but_empty_ranges(client: Client, plane: MemoryPlane)
         ([("a", 0, 1), ("../a", 0, 1)], 400, "invalid-name", {"item": 1}),
         # Malformed comes before not found, wherever it stands.
         ([("none", 0, 1), ("a", 0, 1), ("a//b", 0, 1)], 400, "invalid-name", {"item": 2}),
+        ([("a", 9, 2), ("a//b", 0, 1)], 400, "invalid-name", {"item": 1}),
     ],
 )
 def test_a_bad_item_fails_a_plain_batch_naming_it(
