@@ -77,6 +77,16 @@ def _reads(statistics: PlaneStatistics) -> Iterator[Metric]:
     for tier, count in statistics.pages_from.items():
         pages.add_metric([tier], count)
     yield pages
+    # A tier is asked for what the ones before it have not: a page counts a miss of each of those.
+    hits = _counter("tier_hits", "Pages that reads found in a tier", "tier")
+    misses = _counter("tier_misses", "Pages that reads looked for in a tier and did not find", "tier")
+    found = [(tier, count) for tier, count in statistics.pages_from.items() if tier != "store"]
+    left = sum(statistics.pages_from.values())
+    for tier, count in found:
+        left -= count
+        hits.add_metric([tier], count)
+        misses.add_metric([tier], left)
+    yield from (hits, misses)
     taken = _counter("read_bytes", "Bytes that reads took, by where they were found", "tier")
     for tier, count in statistics.bytes_from.items():
         taken.add_metric([tier], count)
