@@ -12,6 +12,9 @@ from seekfs_core.manifest import FileEntry, Manifest
 WARM_PATHS_MAX = 10
 """Files suggested for warming: enough to act on, few enough to read."""
 
+PATHS_COUNTED_MAX = 10_000
+"""Paths whose reads are counted, per namespace; the least read half goes when there are more."""
+
 
 @frozen(kw_only=True)
 class NamespaceCounts:
@@ -45,6 +48,17 @@ def advise(
         "hit_ratio": 1 - counts.pages_from.get("store", 0) / pages if pages else None,
         "warm": [] if manifest is None else _warm(manifest, counts.reads_by_path, pages_absent),
     }
+
+
+def still_counted(reads_by_path: dict[str, int]) -> dict[str, int]:
+    """The counts to go on with: all of them, or the most read half where there are too many.
+
+    Of paths that were read equally often those that were counted first stay.
+    """
+    if len(reads_by_path) <= PATHS_COUNTED_MAX:
+        return reads_by_path
+    most_read = sorted(reads_by_path.items(), key=lambda item: -item[1])
+    return dict(most_read[: PATHS_COUNTED_MAX // 2])
 
 
 def _warm(

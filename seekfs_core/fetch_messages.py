@@ -26,9 +26,13 @@ class FetchLimits:
         quarter of the room leaves others theirs."""
         return min(2 * self.coalesce_bytes, self.room_bytes_max // 4)
 
+    def has_room_for(self, file: FileEntry) -> bool:
+        """Whether a page of the file fits the room, once everything else has left."""
+        return file.page_size_bytes <= self.room_bytes_max
+
     def check(self, file: FileEntry) -> None:
         """Raises ``CeilingExceeded`` for a file of which one page is more than all room there is."""
-        if file.page_size_bytes > self.room_bytes_max:
+        if not self.has_room_for(file):
             raise CeilingExceeded(
                 f"{file.path!r} has pages of {file.page_size_bytes} bytes, more than cache.inflight_mib "
                 f"allows ({self.room_bytes_max} bytes)",

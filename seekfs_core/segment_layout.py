@@ -65,3 +65,14 @@ def shares_of(ceiling_bytes: int) -> Shares:
         segment_length_max=min(SEGMENT_LENGTH_MAX, ceiling_bytes // SEGMENTS_PER_CEILING),
         entries_max=(index_bytes - INDEX_BYTES_FIXED) // INDEX_BYTES_PER_ENTRY,
     )
+
+
+CEILING_STEP_BYTES = 1 << 20
+
+
+def ceiling_for(page_length: int) -> int:
+    """A ceiling, in bytes, that has room for one page, and hardly a mebibyte more than that takes."""
+    ceiling_bytes = CEILING_STEP_BYTES
+    while shares_of(ceiling_bytes).page_length_max < page_length:
+        ceiling_bytes += CEILING_STEP_BYTES
+    return ceiling_bytes

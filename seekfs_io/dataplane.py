@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from attrs import define, field, frozen
 
-from seekfs_core.advice import NamespaceCounts, advise
+from seekfs_core.advice import NamespaceCounts, advise, still_counted
 from seekfs_core.budget import GetBudget
 from seekfs_core.errors import DeadlineExceeded, RangeNotSatisfiable, SeekfsError, StoreFailure, error_of
 from seekfs_core.fetch import FetchScheduler
@@ -42,16 +42,13 @@ from seekfs_io.config import Config
 from seekfs_io.fetching import RECEIVE_BYTES, Fetcher
 from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectStat, ObjectStore
-from seekfs_io.pages import open_page_store, open_shelf
+from seekfs_io.pages import memory_shares, open_page_store, open_shelf
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.ram import RamPages
 from seekfs_io.reading import DISK, RAM, STORE, TIERS, ReadCounters, ReadSetting, ReadStream
 from seekfs_io.resolving import Resolution, Resolving
 
 AnswerT = TypeVar("AnswerT")
-
-PATHS_COUNTED_MAX = 10_000
-"""Paths whose reads are counted, per namespace; the least read half goes when there are more."""
 
 
 @frozen(kw_only=True)
@@ -105,7 +102,7 @@ class PlaneStatistics:
 class _NamespaceCounters:
     pages_from: Counter[str] = field(factory=Counter)
     bytes_from: Counter[str] = field(factory=Counter)
-    reads_by_path: Counter[str] = field(factory=Counter)
+    reads_by_path: dict[str, int] = field(factory=dict)
 
 
 class DataPlane:
@@ -126,7 +123,7 @@ class DataPlane:
             opened.callback(self._shelf.close)
             self._store = store if store is not None else open_store(s3)
             opened.pop_all()  # Nothing after this can be refused.
-        self._ram = RamPages(_l1_ceiling_bytes(config), cache.inflight_bytes, self._clock)
+        self._ram = RamPages(memory_shares(config).l1_bytes, cache.inflight_bytes, self._clock)
         limits = FetchLimits(
             inflight_gets_max=s3.max_inflight_gets,
             room_bytes_max=cache.inflight_bytes,
@@ -303,7 +300,7 @@ class DataPlane:
                     gets_made=fetched.gets_by_namespace[ns],
                     pages_from=Counter(each.pages_from),
                     bytes_from={tier: each.bytes_from[tier] for tier in TIERS},
-                    reads_by_path=Counter(each.reads_by_path),
+                    reads_by_path=dict(each.reads_by_path),
                 )
                 for ns, each in self._counters.items()
             }
@@ -333,11 +330,8 @@ class DataPlane:
                 counters.pages_from[tier] += read.pages_from[tier]
                 counters.bytes_from[tier] += read.bytes_from[tier]
             for path in read.paths:
-                counters.reads_by_path[path] += 1
-            if len(counters.reads_by_path) > PATHS_COUNTED_MAX:
-                counters.reads_by_path = Counter(
-                    dict(counters.reads_by_path.most_common(PATHS_COUNTED_MAX // 2))
-                )
+                counters.reads_by_path[path] = counters.reads_by_path.get(path, 0) + 1
+            counters.reads_by_path = still_counted(counters.reads_by_path)
             self._reads += 1
 
     # --- the end ----------------------------------------------------------------------------
@@ -350,12 +344,6 @@ class DataPlane:
         self._l2.close()
         self._shelf.close()
         self._store.close()
-
-
-def _l1_ceiling_bytes(config: Config) -> int:
-    """All of ``l1_memory_gib``, or the half that the ``mem`` backend leaves of it."""
-    ceiling = config.cache.l1_memory_bytes
-    return ceiling // 2 if config.cache.l2.backend == "mem" else ceiling
 
 
 def retry_policy(config: Config) -> RetryPolicy:

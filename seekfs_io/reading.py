@@ -310,7 +310,7 @@ class ReadStream:
             (step,) = steps
             missing_bytes = 0
             assert self._ahead is not None
-            if step.file.page_size_bytes <= self._setting.limits.room_bytes_max:
+            if self._setting.limits.has_room_for(step.file):
                 source = self._source(step.file)
                 wanted = [
                     page_id

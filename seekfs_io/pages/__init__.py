@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 from seekfs_core.errors import Problem
-from seekfs_core.segment_layout import shares_of
+from seekfs_core.memory_layout import MemoryShares, memory_shares_of
+from seekfs_core.segment_layout import ceiling_for, shares_of
 from seekfs_io.config import Config, ConfigError
 from seekfs_io.config_rules import GIB, MIB
 from seekfs_io.pages.base import PageStore
@@ -17,10 +18,12 @@ from seekfs_io.pages.memory import OVERHEAD_BYTES, MemoryPageStore
 from seekfs_io.pages.segmentstore import SegmentStore
 from seekfs_io.pages.shelf import ManifestShelf, MemoryShelf, Shelf
 
-__all__ = ["open_page_store", "open_shelf"]
+__all__ = ["memory_shares", "open_page_store", "open_shelf"]
 
-MEMORY_SHELF_PART = 16
-"""The ``mem`` backend's shelf has this part of what the backend has."""
+
+def memory_shares(config: Config) -> MemoryShares:
+    """How the memory of pages is divided between L1 and what the backend of L2 keeps in memory."""
+    return memory_shares_of(config.cache.l1_memory_bytes, holds_l2=config.cache.l2.backend == "mem")
 
 
 def open_page_store(config: Config, *, clock: Callable[[], float] = time.monotonic) -> PageStore:
@@ -40,7 +43,7 @@ def open_shelf(config: Config) -> Shelf:
     """The shelf of manifests beside that L2; ``ConfigError`` in a sentence if it cannot be."""
     cache = config.cache
     if cache.l2.backend == "mem":
-        return MemoryShelf(_memory_shelf_bytes(config))
+        return MemoryShelf(memory_shares(config).shelf_bytes)
     try:
         directory = claim(cache.l2.segment_path)
         try:
@@ -65,7 +68,7 @@ def _open_segments(config: Config, clock: Callable[[], float]) -> PageStore:
     ceiling = cache.l2_ssd_bytes
     page = cache.slab_size_bytes
     if shares_of(ceiling).page_length_max < page:
-        enough = math.ceil(1000 * _ceiling_for(page) / GIB) / 1000
+        enough = math.ceil(1000 * ceiling_for(page) / GIB) / 1000
         raise CacheRefused(
             "cache.l2_ssd_gib",
             f"{cache.l2_ssd_gib:g} GiB has no room for one page of {page / MIB:g} MiB (cache.slab_size_mib) "
@@ -76,7 +79,7 @@ def _open_segments(config: Config, clock: Callable[[], float]) -> PageStore:
 
 def _open_memory(config: Config, clock: Callable[[], float]) -> PageStore:
     cache = config.cache
-    ceiling = _memory_bytes(config) - _memory_shelf_bytes(config)
+    ceiling = memory_shares(config).l2_bytes
     if ceiling < cache.slab_size_bytes + OVERHEAD_BYTES:
         raise CacheRefused(
             "cache.l1_memory_gib",
@@ -84,19 +87,3 @@ def _open_memory(config: Config, clock: Callable[[], float]) -> PageStore:
             f"{cache.slab_size_mib:g} MiB (cache.slab_size_mib)",
         )
     return MemoryPageStore(ceiling, clock=clock)
-
-
-def _memory_bytes(config: Config) -> int:
-    return config.cache.l1_memory_bytes // 2
-
-
-def _memory_shelf_bytes(config: Config) -> int:
-    return _memory_bytes(config) // MEMORY_SHELF_PART
-
-
-def _ceiling_for(page_bytes: int) -> int:
-    """A ceiling that has room for a page, and hardly a mebibyte more than it takes."""
-    ceiling = MIB
-    while shares_of(ceiling).page_length_max < page_bytes:
-        ceiling += MIB
-    return ceiling
