@@ -56,6 +56,7 @@ class Reuse:
     bytes_max: int
     _uses_left: dict[Page, int] = field(init=False)
     _kept: OrderedDict[Page, int] = field(factory=OrderedDict, init=False)
+    _kept_bytes: int = field(default=0, init=False)
     _now: float = field(default=float("-inf"), init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -72,6 +73,7 @@ class Reuse:
         match event:
             case AllLetGo():
                 self._kept.clear()
+                self._kept_bytes = 0
                 return ()
             case SliceRead(page, length):
                 return self._slice_read(page, length)
@@ -85,11 +87,19 @@ class Reuse:
             return ()
         self._uses_left[page] = left - 1
         if left <= 1:
-            return (LetGoOfPage(page),) if self._kept.pop(page, None) is not None else ()
+            return (LetGoOfPage(page),) if self._forget(page) else ()
+        self._forget(page)
         self._kept[page] = length
-        self._kept.move_to_end(page)
+        self._kept_bytes += length
         actions: list[KeepPage | LetGoOfPage] = [KeepPage(page)]
-        while sum(self._kept.values()) > self.bytes_max:
-            oldest, _ = self._kept.popitem(last=False)
+        while self._kept_bytes > self.bytes_max:
+            oldest = next(iter(self._kept))
+            self._forget(oldest)
             actions.append(LetGoOfPage(oldest))
         return tuple(actions)
+
+    def _forget(self, page: Page) -> bool:
+        """Whether the page was kept."""
+        length = self._kept.pop(page, None)
+        self._kept_bytes -= length or 0
+        return length is not None
