@@ -4,12 +4,14 @@ A page that was fetched is written to the second tier after its readers have it.
 keeps up, or is merely slow, pages queue and hold their buffers, so the room for buffers slows the
 fetching down to what the disk takes. A disk that has not finished a single write for
 ``stall_seconds`` is another matter: waiting for it would stall reads, so what queues is let go
-and new pages are not queued until a write ends.
+and new pages are not queued until a write ends. A page that was fetched again while its first
+copy still waits is written once.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import TypeAlias
 
 from attrs import define, field, frozen
 
@@ -49,6 +51,17 @@ class SkipPage:
     key: PageKey
 
 
+@frozen
+class SkipCopy:
+    """Let go of the buffer that was offered: another copy of the page waits, or is being written."""
+
+    key: PageKey
+
+
+WriteEvent: TypeAlias = PageVerified | WriteEnded | Tick
+WriteAction: TypeAlias = WritePage | SkipPage | SkipCopy
+
+
 @define
 class WriteBehind:
     """At most ``writers`` writes at once; the queue behind them is as long as the room allows."""
@@ -70,16 +83,18 @@ class WriteBehind:
     def is_idle(self) -> bool:
         return not self._lengths
 
-    def feed(self, event: PageVerified | WriteEnded | Tick, now: float) -> tuple[WritePage | SkipPage, ...]:
+    def feed(self, event: WriteEvent, now: float) -> tuple[WriteAction, ...]:
+        """One event in, the actions it calls for out; see ``seekfs_core.machine``."""
         now = advance(self._now, now)
-        actions: list[WritePage | SkipPage] = []
+        actions: list[WriteAction] = []
         match event:
             case PageVerified(key, length):
-                if key in self._lengths:
-                    raise ContractViolation("a page was offered to write-behind twice")
                 self._now = now
-                self._lengths[key] = length
-                self._queue.append(key)
+                if key in self._lengths:
+                    actions.append(SkipCopy(key))
+                else:
+                    self._lengths[key] = length
+                    self._queue.append(key)
             case WriteEnded(key):
                 if key not in self._writing:
                     raise ContractViolation("the write of a page ended that had not begun")

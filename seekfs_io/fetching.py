@@ -52,7 +52,15 @@ from seekfs_core.fetch_messages import (
 )
 from seekfs_core.machine import Tick
 from seekfs_core.pages import PageKey, page_key
-from seekfs_core.writebehind import PageVerified, SkipPage, WriteBehind, WriteEnded, WritePage
+from seekfs_core.writebehind import (
+    PageVerified,
+    SkipCopy,
+    SkipPage,
+    WriteBehind,
+    WriteEnded,
+    WriteEvent,
+    WritePage,
+)
 from seekfs_io.objects.base import ObjectReader, ObjectStore, StoreError
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
@@ -328,15 +336,12 @@ class Fetcher:
             events.append(RoomReturned(room))
         for read in action.reads:
             self._inboxes[read].put(PageCame(key, buffer))
-        if key in self._to_write:
-            # Fetched again, before its first copy was written: one copy is enough.
-            jobs.append(lambda: self.release(buffer))
-        else:
-            self._to_write[key] = buffer
-            jobs.extend(self._feed_writes(PageVerified(key, buffer.length)))
+        self._to_write.setdefault(key, buffer)
+        jobs.extend(self._feed_writes(PageVerified(key, buffer.length), buffer))
         jobs.append(lambda: self.release(buffer))  # The GET's own hold.
 
-    def _feed_writes(self, event: PageVerified | WriteEnded | Tick) -> list[Callable[[], None]]:
+    def _feed_writes(self, event: WriteEvent, offered: PageBuffer | None = None) -> list[Callable[[], None]]:
+        """``offered`` is the buffer of the page that ``event`` offers."""
         jobs: list[Callable[[], None]] = []
         for action in self._write_behind.feed(event, self._clock()):
             match action:
@@ -346,6 +351,9 @@ class Fetcher:
                     self.counters.writes_skipped += 1
                     buffer = self._to_write.pop(key)
                     jobs.append(lambda buffer=buffer: self.release(buffer))  # type: ignore[misc]
+                case SkipCopy():
+                    assert offered is not None
+                    jobs.append(lambda: self.release(offered))
         if self._write_behind.is_idle:
             self._idle.notify_all()
         self._wake_timer()

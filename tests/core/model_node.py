@@ -47,7 +47,15 @@ from seekfs_core.manifest import FileEntry
 from seekfs_core.pages import PageKey, page_key
 from seekfs_core.plan import ReadPlan
 from seekfs_core.readahead import PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
-from seekfs_core.writebehind import PageVerified, SkipPage, WriteBehind, WriteEnded, WritePage
+from seekfs_core.writebehind import (
+    PageVerified,
+    SkipCopy,
+    SkipPage,
+    WriteBehind,
+    WriteEnded,
+    WriteEvent,
+    WritePage,
+)
 from tests.core.model_fetch import Watched
 
 LOOKS_MAX = 1000
@@ -457,20 +465,20 @@ class Node:
         self.keep(buffer, key, len(reads) + 1)
         for read in reads:
             self._inbox(read).append(Came(key, buffer))
-        if key in self._to_write:
-            self.release(buffer)
-        else:
-            self._to_write[key] = buffer
-            self._feed_writes(PageVerified(key, length))
+        self._to_write.setdefault(key, buffer)
+        self._feed_writes(PageVerified(key, length), buffer)
         self.release(buffer)
 
-    def _feed_writes(self, event: PageVerified | WriteEnded | Tick) -> None:
+    def _feed_writes(self, event: WriteEvent, offered: Buffer | None = None) -> None:
         for action in self.write_behind.feed(event, self.now):
             match action:
                 case WritePage(key):
                     self.writes.append(key)
                 case SkipPage(key):
                     self.release(self._to_write.pop(key))
+                case SkipCopy():
+                    assert offered is not None
+                    self.release(offered)
 
     # --- what may happen next ---------------------------------------------------------------
 

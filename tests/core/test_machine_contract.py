@@ -168,7 +168,7 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
     readahead.ReadAhead: (a_readahead, (readahead.WindowEntered("a", 0), readahead.WindowEntered("b", 1))),
     writebehind.WriteBehind: (
         a_write_behind,
-        (writebehind.PageVerified(KEY, 10), writebehind.WriteEnded(PageKey(b"1" * 36))),
+        (writebehind.WriteEnded(PageKey(b"1" * 36)),),
     ),
     resolver.ManifestResolver: (
         a_resolver,
