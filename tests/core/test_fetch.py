@@ -306,6 +306,18 @@ def test_what_is_left_of_a_retry_keeps_its_room_its_turn_and_its_count() -> None
     assert watched.room_used == 0
 
 
+def test_what_is_left_of_a_retry_gives_its_room_back_when_nobody_wants_it_either() -> None:
+    watched = Watched.make(backoff=1.0)
+    source = source_of(5)
+    (get,) = gets(watched.feed(PagesWanted(1, source, tuple(range(5))), 1.0))
+    watched.feed(PagesWanted(2, source, (0, 2, 4)))
+    watched.feed(GetFailed(get.get, failure()))
+    watched.feed(ReadLeft(1))
+    watched.feed(ReadLeft(2))
+    assert watched.room_used == 0
+    assert watched.scheduler.next_deadline() is None
+
+
 def test_a_get_that_fails_when_nobody_waits_any_more_is_not_retried() -> None:
     watched = Watched.make(backoff=1.0)
     (get,) = gets(watched.feed(PagesWanted(1, source_of(2), (0, 1)), 1.0))

@@ -74,12 +74,14 @@ def state_of(thing: Any) -> object:
 
 
 def a_scheduler() -> fetch.FetchScheduler:
-    """Get 1 in flight, at its second page; get 2 backing off; call 7 in flight; 10 bytes of room out."""
+    """Get 1 in flight, at its second page; get 2 backing off; call 7 in flight, 8 not; 10 bytes out."""
     watched = Watched.make(room=100, coalesce=20, backoff=5.0)
     one, two = gets(watched.feed(PagesWanted(1, SOURCE, (0, 1, 2, 3)), 10.0))
     watched.feed(PageArrived(one.get, 0, 0))
     watched.feed(GetFailed(two.get, BUSY))
     watched.feed(CallWanted(7))
+    watched.feed(CallWanted(8))
+    watched.feed(CallFailed(8, BUSY))
     assert (one.get, two.get) == (1, 2)
     return watched.scheduler
 
@@ -100,6 +102,8 @@ def a_write_behind() -> writebehind.WriteBehind:
 def a_resolver() -> resolver.ManifestResolver:
     resolving = resolver.ManifestResolver(10.0)
     resolving.feed(resolver.ResolveWanted(1, "dev", None), 10.0)
+    resolving.feed(resolver.ResolveWanted(2, "seen", None), 10.0)
+    resolving.feed(resolver.HeadRead("seen", 1), 10.0)
     return resolving
 
 
@@ -154,6 +158,7 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
             CallWanted(7),
             CallEnded(8),
             CallFailed(8, BUSY),
+            CallEnded(9),
             GetOpened(2, None, 40),
             GetOpened(3, None, 40),
             PageArrived(1, 0, 0),
@@ -175,6 +180,8 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
         (
             resolver.HeadRead("other", 1),
             resolver.HeadFailed("other", StoreUnavailable("down")),
+            resolver.HeadRead("seen", 2),
+            resolver.HeadFailed("seen", StoreUnavailable("down")),
             resolver.ManifestRead(NOT_ASKED_FOR),
             resolver.ManifestFailed("dev", 1, None),
         ),

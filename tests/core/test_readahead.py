@@ -110,6 +110,15 @@ def test_what_is_cached_ahead_costs_nothing_and_is_looked_through_only_so_far() 
     assert looked == 1 + AHEAD_WINDOWS_MAX
 
 
+def test_a_read_that_passes_all_that_was_asked_for_ahead_has_it_behind_it() -> None:
+    ahead = ReadAhead(plan_of(("a", 0, 60 * PAGE)), 4 * PAGE, 8 * PAGE)
+    ahead.feed(WindowEntered("a", 0), 0.0)
+    ahead.feed(WindowProbed(4 * PAGE), 0.0)
+    assert ahead.feed(WindowProbed(4 * PAGE), 0.0) == ()
+    assert probed(ahead.feed(WindowEntered("a", 5), 0.0)) == ("a", (20, 21, 22, 23))
+    assert probed(ahead.feed(WindowProbed(4 * PAGE), 0.0)) == ("a", (24, 25, 26, 27))
+
+
 def test_the_window_of_the_read_is_asked_for_with_no_room_for_lookahead_at_all() -> None:
     ahead = ReadAhead(plan_of(("a", 0, 8 * PAGE)), 4 * PAGE, 0)
     assert probed(ahead.feed(WindowEntered("a", 0), 0.0)) == ("a", (0, 1, 2, 3))
