@@ -14,6 +14,8 @@ from urllib.parse import unquote, urlsplit
 import attrs
 from attrs import Factory, field, frozen
 
+from seekfs_core.budget import GetBudget
+from seekfs_core.retry import RetryPolicy
 from seekfs_io.config_rules import (
     GIB,
     MIB,
@@ -132,6 +134,17 @@ class S3Config:
     @property
     def range_coalesce_max_bytes(self) -> int:
         return int(self.range_coalesce_max_mib * MIB)
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(
+            attempts_max=self.retry_max_attempts,
+            backoff_seconds_initial=self.retry_initial_backoff_ms / 1000,
+        )
+
+    @property
+    def request_budget(self) -> GetBudget:
+        return GetBudget(self.get_budget_per_sec, self.get_budget_burst)
 
     @property
     def file_root(self) -> str:

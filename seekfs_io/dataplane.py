@@ -29,7 +29,6 @@ from typing import Any, TypeVar
 from attrs import define, field, frozen
 
 from seekfs_core.advice import NamespaceCounts, advise, still_counted
-from seekfs_core.budget import GetBudget
 from seekfs_core.errors import DeadlineExceeded, RangeNotSatisfiable, SeekfsError, StoreFailure, error_of
 from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import FetchLimits, FetchStatistics
@@ -37,7 +36,6 @@ from seekfs_core.manifest import FileEntry, Manifest
 from seekfs_core.pages import page_key
 from seekfs_core.plan import ReadPlan, plan_read
 from seekfs_core.resolver import ManifestResolver
-from seekfs_core.retry import RetryPolicy
 from seekfs_io.config import Config
 from seekfs_io.fetching import RECEIVE_BYTES, Fetcher
 from seekfs_io.objects import open_store
@@ -131,8 +129,8 @@ class DataPlane:
         )
         scheduler = FetchScheduler(
             limits=limits,
-            budget=GetBudget(s3.get_budget_per_sec, s3.get_budget_burst),
-            retry=retry_policy(config),
+            budget=s3.request_budget,
+            retry=s3.retry_policy,
             rng=random.Random(),
             started_at=self._clock(),
         )
@@ -344,11 +342,3 @@ class DataPlane:
         self._l2.close()
         self._shelf.close()
         self._store.close()
-
-
-def retry_policy(config: Config) -> RetryPolicy:
-    """How often and how fast requests to the store are made again, as configured."""
-    return RetryPolicy(
-        attempts_max=config.s3.retry_max_attempts,
-        backoff_seconds_initial=config.s3.retry_initial_backoff_ms / 1000,
-    )

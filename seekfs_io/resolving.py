@@ -49,6 +49,7 @@ from seekfs_core.resolver import (
 )
 from seekfs_io.fetching import Fetcher
 from seekfs_io.objects.base import ObjectStore
+from seekfs_io.objects.whole import fetch_whole
 from seekfs_io.pages.shelf import Shelf
 from seekfs_io.threads import DaemonPool
 
@@ -192,8 +193,8 @@ class Resolving:
         key = head_key(ns)
 
         def run() -> Callable[[], None]:
-            held = self._read_object(key, HEAD_BYTES_MAX)
-            return lambda: self._tell(_head_event(ns, held))
+            held = fetch_whole(self._store, key, bytes_max=HEAD_BYTES_MAX)
+            return lambda: self._tell(_head_event(ns, held.stored))
 
         def failed(failure: StoreFailure) -> None:
             if is_absence(failure):
@@ -224,8 +225,8 @@ class Resolving:
         key = manifest_key(ns, version)
 
         def run() -> Callable[[], None]:
-            stored = self._read_object(key, self._manifest_bytes_max)
-            return lambda: self._take_manifest(ns, version, stored)
+            held = fetch_whole(self._store, key, bytes_max=self._manifest_bytes_max)
+            return lambda: self._take_manifest(ns, version, held.stored)
 
         def failed(failure: StoreFailure) -> None:
             if is_absence(failure):
@@ -257,19 +258,6 @@ class Resolving:
 
     def _decode(self, stored: bytes, ns: str, version: int) -> Manifest:
         return decode_manifest(stored, ns=ns, version=version, max_bytes=self._manifest_bytes_max)
-
-    def _read_object(self, key: str, bytes_max: int) -> bytes:
-        """A whole object, or its first ``bytes_max + 1`` bytes: then it is too long for its reader."""
-        with self._store.get(key) as body:
-            if body.size > bytes_max:
-                buffer = bytearray(bytes_max + 1)
-            else:
-                buffer = bytearray(body.size)
-            view = memoryview(buffer)
-            at = 0
-            while at < len(view) and (count := body.readinto(view[at:])):
-                at += count
-            return bytes(view[:at])
 
 
 def _head_event(ns: str, held: bytes) -> ResolverEvent:

@@ -18,21 +18,14 @@ from typing import NoReturn, Self, TypeVar
 from attrs import evolve, frozen
 
 from seekfs_core.budget import BudgetState, GetBudget
-from seekfs_core.errors import FailureKind, ShuttingDown, StoreFailure, error_of
+from seekfs_core.errors import FailureKind, ShuttingDown, error_of
 from seekfs_core.resolver import is_absence
 from seekfs_core.retry import RetryPolicy
 from seekfs_io.config import S3Config
-from seekfs_io.objects.base import ObjectReader, ObjectStat, ObjectStore, StoreError
+from seekfs_io.objects.base import ObjectStat, ObjectStore, StoreError
+from seekfs_io.objects.whole import Fetched, fetch_whole, fill
 
 T = TypeVar("T")
-
-
-@frozen
-class Fetched:
-    """The bytes of a small object. ``etag`` as the store sent it."""
-
-    stored: bytes
-    etag: str | None
 
 
 @frozen
@@ -71,11 +64,8 @@ class PatientStore:
         """As the section ``[s3]`` of the configuration says."""
         return cls(
             store,
-            policy=RetryPolicy(
-                attempts_max=config.retry_max_attempts,
-                backoff_seconds_initial=config.retry_initial_backoff_ms / 1000,
-            ),
-            budget=GetBudget(config.get_budget_per_sec, config.get_budget_burst),
+            policy=config.retry_policy,
+            budget=config.request_budget,
             rng=random.Random(),
         )
 
@@ -111,18 +101,11 @@ class PatientStore:
         One that is longer is cut after ``bytes_max + 1`` bytes: its reader refuses it then.
         """
         try:
-            return self._patiently(lambda: self.fetch_once(key, bytes_max=bytes_max), charged=True)
+            return self._patiently(lambda: fetch_whole(self.store, key, bytes_max=bytes_max), charged=True)
         except StoreError as error:
             if is_absence(error.failure):
                 return None
             _explain(error, key)
-
-    def fetch_once(self, key: str, *, bytes_max: int) -> Fetched:
-        """``fetch`` in one request, uncharged; raises ``StoreError``."""
-        with self.store.get(key) as body:
-            buffer = bytearray(min(body.size, bytes_max + 1))
-            _fill(body, memoryview(buffer))
-            return Fetched(bytes(buffer), body.etag)
 
     def read_range(
         self, key: str, view: memoryview, start: int, *, if_match: str | None
@@ -134,7 +117,7 @@ class PatientStore:
 
         def read() -> ObjectStat:
             with self.store.get(key, start=start, stop=start + len(view), if_match=if_match) as body:
-                _fill(body, view)
+                fill(body, view)
                 return ObjectStat(key=key, size=body.size, etag=body.etag)
 
         try:
@@ -254,16 +237,6 @@ class PatientStore:
                 if delay is None:
                     raise
                 self.pause(delay)
-
-
-def _fill(body: ObjectReader, view: memoryview) -> None:
-    at = 0
-    while at < len(view):
-        count = body.readinto(view[at:])
-        if not count:
-            where = f"GET broke off when {at} of {len(view)} bytes had come"
-            raise StoreError(StoreFailure(kind=FailureKind.CUT_SHORT, detail=where))
-        at += count
 
 
 def _explain(error: StoreError, key: str) -> NoReturn:

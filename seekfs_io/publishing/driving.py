@@ -43,6 +43,7 @@ from seekfs_core.resolver import is_absence
 from seekfs_io.config import Config
 from seekfs_io.objects.base import StoreError
 from seekfs_io.objects.patient import PatientStore
+from seekfs_io.objects.whole import fetch_whole
 
 
 class Publishing:
@@ -157,7 +158,7 @@ class Publishing:
     def _read_head(self, key: str) -> Event:
         self._patient.charge()
         try:
-            held = self._patient.fetch_once(key, bytes_max=HEAD_BYTES_MAX)
+            held = fetch_whole(self._patient.store, key, bytes_max=HEAD_BYTES_MAX)
         except StoreError as error:
             if is_absence(error.failure):
                 return HeadRead(None, None)
@@ -167,7 +168,7 @@ class Publishing:
     def _read_manifest(self, key: str, version: int) -> Event:
         self._patient.charge()
         try:
-            held = self._patient.fetch_once(key, bytes_max=self._manifest_bytes_max)
+            held = fetch_whole(self._patient.store, key, bytes_max=self._manifest_bytes_max)
         except StoreError as error:
             if is_absence(error.failure):
                 return ManifestRead(version, None)
