@@ -121,7 +121,6 @@ class FetchCounters:
     bytes_from_store: int = 0
     bytes_asked_of_store: int = 0
     gets_by_namespace: Counter[str] = field(factory=Counter)
-    bytes_by_namespace: Counter[str] = field(factory=Counter)
     writes_skipped: int = 0
 
 
@@ -253,7 +252,6 @@ class Fetcher:
                 self.counters.bytes_from_store,
                 self.counters.bytes_asked_of_store,
                 Counter(self.counters.gets_by_namespace),
-                Counter(self.counters.bytes_by_namespace),
                 self.counters.writes_skipped,
             )
             return self._scheduler.statistics(), counters, self._write_behind.bytes_waiting
@@ -329,7 +327,6 @@ class Fetcher:
         source, page_id = action.source, action.page_id
         buffer = self._arrived.pop((action.get, page_id))
         key = page_key(source.key, page_id)
-        self.counters.bytes_by_namespace[source.ns] += buffer.length
         # One hold for each reader, and one for the write.
         room = self._ram.keep(buffer, key, source.file.page_crc32c(page_id), len(action.reads) + 1)
         if room:

@@ -24,7 +24,6 @@ from seekfs_core.pages import PageKey
 from seekfs_core.retention import (
     Admit,
     Evict,
-    PageDropped,
     PageOffered,
     PagePinned,
     PagesHit,
@@ -140,16 +139,6 @@ class RamPages:
             self._room_bytes -= buffer.length
             self._retire(buffer)
             return buffer.length
-
-    def drop(self, key: PageKey) -> None:
-        """Forget a page that should not be served any more. Who holds it keeps it."""
-        with self._lock:
-            buffer = self._found.get(key)
-            if buffer is not None and buffer.in_ram and not buffer.holders:
-                self._retention.feed(PageDropped(key), self._clock())
-                self._pinned.discard(key)
-                del self._found[key]
-                self._retire(buffer)
 
     def statistics(self) -> TierStatistics:
         with self._lock:

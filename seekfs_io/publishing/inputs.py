@@ -174,9 +174,6 @@ class Opened:
         if self._look() != self._first:
             raise FileChanged.while_read(self.file)
 
-    def rewind(self) -> None:
-        self._opened.seek(0)
-
     def read_into(self, view: memoryview) -> None:
         """Fill ``view`` with the next bytes; the file has as many, or it has changed."""
         at = 0
