@@ -35,16 +35,14 @@ for a GET that has its room already.
 
 from __future__ import annotations
 
-import enum
 import random
 from collections import deque
-from collections.abc import Iterable
 
 from attrs import define, evolve, field
 
 from seekfs_core import grid
 from seekfs_core.budget import BudgetState, GetBudget
-from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure
+from seekfs_core.errors import ContractViolation, StoreFailure
 from seekfs_core.fetch_messages import (
     CallEnded,
     CallFailed,
@@ -73,98 +71,30 @@ from seekfs_core.fetch_messages import (
     StartCall,
     StartGet,
 )
+from seekfs_core.fetch_work import (
+    Call,
+    Get,
+    GetState,
+    Page,
+    RoomRequest,
+    after_attempts,
+    corrupt_page,
+    page_length,
+    runs_of,
+)
 from seekfs_core.machine import Tick, advance
 from seekfs_core.pages import PageKey, page_key
 from seekfs_core.retry import RetryPolicy
-
-# --- the machine ----------------------------------------------------------------------------
-
-
-class GetState(enum.Enum):
-    """Where a GET is. ``BACKING_OFF`` holds its room, ``QUEUED`` does not yet unless it is a retry."""
-
-    QUEUED = "queued"
-    IN_FLIGHT = "in_flight"
-    BACKING_OFF = "backing_off"
-    OVER = "over"
-
-
-GET_TRANSITIONS: dict[tuple[GetState, str], frozenset[GetState]] = {
-    (GetState.QUEUED, "start"): frozenset({GetState.IN_FLIGHT}),
-    (GetState.QUEUED, "unwanted"): frozenset({GetState.OVER}),
-    (GetState.IN_FLIGHT, "opened"): frozenset({GetState.IN_FLIGHT}),
-    (GetState.IN_FLIGHT, "arrived"): frozenset({GetState.IN_FLIGHT}),
-    (GetState.IN_FLIGHT, "ended"): frozenset({GetState.OVER}),
-    (GetState.IN_FLIGHT, "failed"): frozenset({GetState.OVER, GetState.BACKING_OFF}),
-    (GetState.BACKING_OFF, "due"): frozenset({GetState.QUEUED}),
-    (GetState.BACKING_OFF, "unwanted"): frozenset({GetState.OVER}),
-}
-"""The whole life of a GET: (state, what happens) to the states it may land in."""
+from seekfs_core.room import Room
 
 CRC_ATTEMPTS_MAX = 2
 """A page with a wrong checksum is asked for once more: a flipped bit on the way is cured by that, a
 falsified object is not."""
 
 
-@define(eq=False)
-class _Page:
-    """A page that is wanted and in no tier. Belongs to exactly one GET at any time."""
-
-    readers: dict[int, None] = field(factory=dict)  # Ordered, so that outcomes are reproducible.
-    crc_attempts: int = 0
-
-
-@define(eq=False)
-class _Get:
-    number: int
-    source: PageSource
-    page_start: int
-    page_stop: int
-    order: int
-    state: GetState = GetState.QUEUED
-    attempt: int = 0
-    has_room: bool = False
-    due: float = 0.0
-    arrived_stop: int = 0  # Pages [page_start, arrived_stop) have come in during this attempt.
-    refused: list[int] = field(factory=list)  # Pages of this attempt whose checksum was wrong.
-    etag: str | None = None
-    object_size: int | None = None
-
-    @property
-    def pages(self) -> range:
-        return range(self.page_start, self.page_stop)
-
-    def move(self, what: str, landing: GetState) -> None:
-        allowed = GET_TRANSITIONS.get((self.state, what))
-        if allowed is None:
-            raise ContractViolation(f"GET {self.number} is {self.state.value}: {what!r} cannot happen")
-        assert landing in allowed, (self.state, what, landing)
-        self.state = landing
-
-    def require(self, what: str) -> None:
-        if (self.state, what) not in GET_TRANSITIONS:
-            raise ContractViolation(f"GET {self.number} is {self.state.value}: {what!r} cannot happen")
-
-
-@define(eq=False)
-class _Call:
-    number: int
-    attempt: int = 0
-    in_flight: bool = False
-    wanted: bool = True
-    due: float = 0.0
-
-
-@define(eq=False)
-class _RoomRequest:
-    read: int
-    length: int
-    order: int
-
-
 @define
 class FetchScheduler:
-    """See the module's text. ``rng`` seeds the jitter of retries; ``now`` is when the budget begins."""
+    """See the module's text. ``rng`` seeds retries' jitter; ``started_at`` is when the budget begins."""
 
     limits: FetchLimits
     budget: GetBudget
@@ -173,20 +103,19 @@ class FetchScheduler:
     started_at: float
     _now: float = field(init=False)
     _budget_state: BudgetState = field(init=False)
-    _pages: dict[PageKey, _Page] = field(factory=dict, init=False)
+    _pages: dict[PageKey, Page] = field(factory=dict, init=False)
     _get_of: dict[PageKey, int] = field(factory=dict, init=False)
-    _gets: dict[int, _Get] = field(factory=dict, init=False)
-    _calls: dict[int, _Call] = field(factory=dict, init=False)
+    _gets: dict[int, Get] = field(factory=dict, init=False)
+    _calls: dict[int, Call] = field(factory=dict, init=False)
     _wants: dict[int, dict[PageKey, None]] = field(factory=dict, init=False)
     _waits: dict[int, PageKey | None] = field(factory=dict, init=False)
     _dropped: set[int] = field(factory=set, init=False)
-    _call_queue: deque[_Call] = field(factory=deque, init=False)
-    _retry_queue: deque[_Get] = field(factory=deque, init=False)
-    _get_queue: deque[_Get] = field(factory=deque, init=False)
-    _room_queue: deque[_RoomRequest] = field(factory=deque, init=False)
-    _resting: list[_Get | _Call] = field(factory=list, init=False)
-    _room_used: int = field(default=0, init=False)
-    _room_given: int = field(default=0, init=False)  # Of it: delivered or granted, the driver's to return.
+    _call_queue: deque[Call] = field(factory=deque, init=False)
+    _retry_queue: deque[Get] = field(factory=deque, init=False)
+    _get_queue: deque[Get] = field(factory=deque, init=False)
+    _room_queue: deque[RoomRequest] = field(factory=deque, init=False)
+    _resting: list[Get | Call] = field(factory=list, init=False)
+    _room: Room = field(init=False)
     _in_flight: int = field(default=0, init=False)
     _next_get: int = field(default=1, init=False)
     _next_order: int = field(default=0, init=False)
@@ -202,6 +131,7 @@ class FetchScheduler:
     def __attrs_post_init__(self) -> None:
         self._now = self.started_at
         self._budget_state = self.budget.empty(self.started_at)
+        self._room = Room(self.limits.room_bytes_max)
 
     def feed(self, event: FetchEvent, now: float) -> tuple[FetchAction, ...]:
         """One event in, the actions it calls for out; see ``seekfs_core.machine``."""
@@ -217,7 +147,7 @@ class FetchScheduler:
             case ReadLeft(read):
                 self._leave(read)
             case RoomReturned(length):
-                self._return_room(length)
+                self._room.take_back(length)
             case CallWanted(call):
                 self._want_call(call)
             case CallLeft(call):
@@ -264,8 +194,8 @@ class FetchScheduler:
             budget_waits=self._budget_waits,
             in_flight=self._in_flight,
             queued=len(self._get_queue) + len(self._retry_queue) + len(self._call_queue),
-            room_bytes_used=self._room_used,
-            room_bytes_max=self.limits.room_bytes_max,
+            room_bytes_used=self._room.bytes_used,
+            room_bytes_max=self._room.bytes_max,
         )
 
     # --- readers ----------------------------------------------------------------------------
@@ -275,7 +205,7 @@ class FetchScheduler:
         count = source.file.page_count
         if not all(0 <= page_id < count for page_id in event.pages):
             raise ContractViolation(f"pages of {source.file.path!r} wanted that it has not: {event.pages}")
-        longest = max((_page_length(source, page_id) for page_id in event.pages), default=0)
+        longest = max((page_length(source, page_id) for page_id in event.pages), default=0)
         if longest > self.limits.room_bytes_max:
             raise ContractViolation(f"a page of {longest} bytes never fits {self.limits.room_bytes_max}")
         wants = self._wants.setdefault(event.read, {})
@@ -284,7 +214,7 @@ class FetchScheduler:
             key = page_key(source.key, page_id)
             page = self._pages.get(key)
             if page is None:
-                page = self._pages[key] = _Page()
+                page = self._pages[key] = Page()
                 missing.append(page_id)
             page.readers[event.read] = None
             wants[key] = None
@@ -295,7 +225,7 @@ class FetchScheduler:
     def _want_room(self, read: int, length: int) -> None:
         if not 0 < length <= self.limits.room_bytes_max:
             raise ContractViolation(f"{length} bytes of room never fit {self.limits.room_bytes_max}")
-        self._room_queue.append(_RoomRequest(read, length, self._new_order()))
+        self._room_queue.append(RoomRequest(read, length, self._new_order()))
 
     def _leave(self, read: int) -> None:
         self._forget_wants(read, keep=None)
@@ -328,7 +258,7 @@ class FetchScheduler:
     def _wants_room(self, read: int) -> bool:
         return any(request.read == read for request in self._room_queue)
 
-    def _shed(self, get: _Get) -> None:
+    def _shed(self, get: Get) -> None:
         """Drop from a GET that is not in flight the pages that nobody wants.
 
         What is left may be several runs: the first stays this GET, the others become GETs of
@@ -346,7 +276,7 @@ class FetchScheduler:
             get.move("unwanted", GetState.OVER)
             self._give_up(get)
             return
-        (get.page_start, get.page_stop), *others = _runs(wanted)
+        (get.page_start, get.page_stop), *others = runs_of(wanted)
         before = get
         for page_start, page_stop in others:
             twin = self._new_get(get.source, page_start, page_stop)
@@ -357,19 +287,13 @@ class FetchScheduler:
                     line.insert(line.index(before) + 1, twin)
             before = twin
 
-    def _give_up(self, get: _Get) -> None:
+    def _give_up(self, get: Get) -> None:
         del self._gets[get.number]
         for line in (self._get_queue, self._retry_queue, self._resting):
             if get in line:
                 line.remove(get)
 
     # --- room and budget --------------------------------------------------------------------
-
-    def _return_room(self, length: int) -> None:
-        if not 0 <= length <= self._room_given:
-            raise ContractViolation(f"{length} bytes of room returned, {self._room_given} were given out")
-        self._room_given -= length
-        self._room_used -= length
 
     def _start_what_may(self, now: float, actions: list[FetchAction]) -> None:
         self._requeue_due(now)
@@ -386,13 +310,12 @@ class FetchScheduler:
                 continue
             if self._get_queue:
                 get = self._get_queue[0]
-                length = self._bytes_of(get)
-                if self._room_used + length > max(length, self._gets_room_max) or self._gives_way(get):
+                if not self._room.fits_get(get.length) or self._gives_way(get):
                     room_is_short = True
                 elif self._may_start(now):
                     self._get_queue.popleft()
                     get.has_room = True
-                    self._room_used += length
+                    self._room.reserve(get.length)
                     self._start_get(get, now, actions)
                     continue
             # What is left of the head of the queue may fit now: look again. Each is told once a wait.
@@ -401,10 +324,6 @@ class FetchScheduler:
         if self._waits_for_budget and not was_waiting:
             self._budget_waits += 1
 
-    @property
-    def _gets_room_max(self) -> int:
-        return self.limits.room_bytes_max - self.limits.room_bytes_max // 4
-
     def _grant_room(self, actions: list[FetchAction]) -> bool:
         """Grant what fits of the room that readers wanted; whether one is left that does not."""
         while self._room_queue:
@@ -412,23 +331,24 @@ class FetchScheduler:
             get = self._get_queue[0] if self._get_queue else None
             # A GET that needs more than its share can only start when everything else has left:
             # who came after it does not keep it waiting for ever.
-            if get is not None and get.order < request.order and self._bytes_of(get) > self._gets_room_max:
+            if get is not None and get.order < request.order and get.length > self._room.gets_bytes_max:
                 return True
-            if self._room_used + request.length > self.limits.room_bytes_max:
+            if not self._room.fits(request.length):
                 return True
             self._room_queue.popleft()
-            self._room_used += request.length
-            self._room_given += request.length
+            self._room.reserve(request.length)
+            self._room.give(request.length)
             if request.read in self._waits and self._waits[request.read] is None:
                 self._wait_over(request.read)
             actions.append(GrantRoom(request.read, request.length))
         return False
 
-    def _gives_way(self, get: _Get) -> bool:
+    def _gives_way(self, get: Get) -> bool:
         """Whether a request for room came first that needs more than GETs leave it while they go on."""
         request = self._room_queue[0] if self._room_queue else None
-        left = self.limits.room_bytes_max - self._gets_room_max
-        return request is not None and request.order < get.order and request.length > left
+        if request is None or request.order >= get.order:
+            return False
+        return request.length > self._room.readers_bytes_min
 
     def _may_start(self, now: float) -> bool:
         if self._in_flight >= self.limits.inflight_gets_max:
@@ -446,7 +366,7 @@ class FetchScheduler:
     def _requeue_due(self, now: float) -> None:
         for work in [work for work in self._resting if work.due <= now]:
             self._resting.remove(work)
-            if isinstance(work, _Call):
+            if isinstance(work, Call):
                 self._call_queue.append(work)
             else:
                 work.move("due", GetState.QUEUED)
@@ -471,8 +391,8 @@ class FetchScheduler:
 
     # --- GETs -------------------------------------------------------------------------------
 
-    def _new_get(self, source: PageSource, page_start: int, page_stop: int) -> _Get:
-        get = _Get(self._next_get, source, page_start, page_stop, self._new_order())
+    def _new_get(self, source: PageSource, page_start: int, page_stop: int) -> Get:
+        get = Get(self._next_get, source, page_start, page_stop, self._new_order())
         self._next_get += 1
         self._gets[get.number] = get
         for page_id in get.pages:
@@ -484,7 +404,7 @@ class FetchScheduler:
         self._next_order += 1
         return self._next_order
 
-    def _start_get(self, get: _Get, now: float, actions: list[FetchAction]) -> None:
+    def _start_get(self, get: Get, now: float, actions: list[FetchAction]) -> None:
         self._spend(now)
         get.move("start", GetState.IN_FLIGHT)
         get.attempt += 1
@@ -504,7 +424,7 @@ class FetchScheduler:
         expected = get.source.file.page_crc32c(page_id)
         if event.crc32c == expected:
             self._pages_delivered += 1
-            self._room_given += _page_length(get.source, page_id)
+            self._room.give(page_length(get.source, page_id))
             readers = self._forget_page(get, page_id)
             actions.append(DeliverPage(get.number, get.source, page_id, readers))
             return
@@ -515,7 +435,7 @@ class FetchScheduler:
         if page.crc_attempts < CRC_ATTEMPTS_MAX:
             get.refused.append(page_id)
         else:
-            self._fail_page(get, page_id, _corrupt(get, page_id, expected, event.crc32c), actions)
+            self._fail_page(get, page_id, corrupt_page(get, page_id, expected, event.crc32c), actions)
 
     def _get_ended(self, number: int, actions: list[FetchAction]) -> None:
         get = self._get(number, "ended")
@@ -542,16 +462,16 @@ class FetchScheduler:
             return
         get.move("failed", GetState.OVER)
         del self._gets[number]
-        final = evolve(failure, detail=_tried(failure.detail, get.attempt))
+        final = evolve(failure, detail=after_attempts(failure.detail, get.attempt))
         for page_id in get.pages:
             self._fail_page(get, page_id, final, actions)
 
-    def _ask_again(self, get: _Get) -> None:
+    def _ask_again(self, get: Get) -> None:
         """A GET of its own for each run of pages whose checksum was wrong; their room stays reserved.
 
         It is the one request on top of those that a GET may make; otherwise it goes on counting.
         """
-        for page_start, page_stop in _runs(get.refused):
+        for page_start, page_stop in runs_of(get.refused):
             again = self._new_get(get.source, page_start, page_stop)
             again.has_room = True
             again.attempt = get.attempt - 1
@@ -559,13 +479,13 @@ class FetchScheduler:
             self._shed(again)
         get.refused.clear()
 
-    def _fail_page(self, get: _Get, page_id: int, failure: StoreFailure, actions: list[FetchAction]) -> None:
-        self._room_used -= _page_length(get.source, page_id)
+    def _fail_page(self, get: Get, page_id: int, failure: StoreFailure, actions: list[FetchAction]) -> None:
+        self._room.give_up(page_length(get.source, page_id))
         readers = self._forget_page(get, page_id, room_settled=True)
         if readers:
             actions.append(FailPage(get.source, page_id, readers, failure))
 
-    def _forget_page(self, get: _Get, page_id: int, *, room_settled: bool = False) -> tuple[int, ...]:
+    def _forget_page(self, get: Get, page_id: int, *, room_settled: bool = False) -> tuple[int, ...]:
         """The page is no longer this machine's business; the readers that it had."""
         key = page_key(get.source.key, page_id)
         readers = tuple(self._pages.pop(key).readers)
@@ -575,22 +495,18 @@ class FetchScheduler:
             if self._waits.get(read) == key:
                 self._wait_over(read)
         if get.has_room and get.state is not GetState.IN_FLIGHT and not room_settled:
-            self._room_used -= _page_length(get.source, page_id)
+            self._room.give_up(page_length(get.source, page_id))
         return readers
 
-    def _get(self, number: int, what: str) -> _Get:
+    def _get(self, number: int, what: str) -> Get:
         get = self._gets.get(number)
         if get is None:
             raise ContractViolation(f"GET {number} is not known: {what!r} cannot happen")
         get.require(what)
         return get
 
-    def _page(self, get: _Get, page_id: int) -> _Page:
+    def _page(self, get: Get, page_id: int) -> Page:
         return self._pages[page_key(get.source.key, page_id)]
-
-    def _bytes_of(self, get: _Get) -> int:
-        extent = get.source.file.page_extent
-        return extent(get.page_stop - 1)[1] - extent(get.page_start)[0]
 
     def _count(self, outcome: str) -> None:
         self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
@@ -600,10 +516,10 @@ class FetchScheduler:
     def _want_call(self, number: int) -> None:
         if number in self._calls:
             raise ContractViolation(f"call {number} is known already")
-        call = self._calls[number] = _Call(number)
+        call = self._calls[number] = Call(number)
         self._call_queue.append(call)
 
-    def _start_call(self, call: _Call, now: float, actions: list[FetchAction]) -> None:
+    def _start_call(self, call: Call, now: float, actions: list[FetchAction]) -> None:
         self._spend(now)
         call.attempt += 1
         call.in_flight = True
@@ -621,7 +537,7 @@ class FetchScheduler:
                 if call in line:
                     line.remove(call)
 
-    def _call_in_flight(self, number: int) -> _Call:
+    def _call_in_flight(self, number: int) -> Call:
         call = self._calls.get(number)
         if call is None or not call.in_flight:
             raise ContractViolation(f"call {number} is not in flight")
@@ -646,52 +562,6 @@ class FetchScheduler:
             return
         del self._calls[number]
         if call.wanted:
-            actions.append(FailCall(number, evolve(failure, detail=_tried(failure.detail, call.attempt))))
-
-
-# --- helpers --------------------------------------------------------------------------------
-
-
-def _page_length(source: PageSource, page_id: int) -> int:
-    start, stop = source.file.page_extent(page_id)
-    return stop - start
-
-
-def _runs(pages: Iterable[int]) -> list[tuple[int, int]]:
-    """Ascending page ids as half-open runs."""
-    runs: list[tuple[int, int]] = []
-    for page_id in pages:
-        if runs and runs[-1][1] == page_id:
-            runs[-1] = (runs[-1][0], page_id + 1)
-        else:
-            runs.append((page_id, page_id + 1))
-    return runs
-
-
-def _tried(detail: str, attempts: int) -> str:
-    return detail if attempts == 1 else f"{detail}, after {attempts} requests"
-
-
-def _corrupt(get: _Get, page_id: int, expected: int, found: int) -> StoreFailure:
-    """What a page that was wrong twice says to the people who have to find out why."""
-    source = get.source
-    overwritten = (get.object_size is not None and get.object_size != source.file.size) or (
-        get.etag is not None and source.file.storage_etag is not None and get.etag != source.file.storage_etag
-    )
-    return StoreFailure(
-        kind=FailureKind.BAD_CHECKSUM,
-        detail=(
-            f"page {page_id} of {source.file.path!r} in version {source.version} of {source.ns!r} has "
-            f"CRC-32C {found:#010x} in the store, twice, where the manifest says {expected:#010x}"
-            + ("; the object was overwritten since it was published" if overwritten else "")
-        ),
-        facts={
-            "ns": source.ns,
-            "path": source.file.path,
-            "version": source.version,
-            "page_id": page_id,
-            "expected": expected,
-            "found": found,
-            "overwritten": overwritten,
-        },
-    )
+            actions.append(
+                FailCall(number, evolve(failure, detail=after_attempts(failure.detail, call.attempt)))
+            )

@@ -18,7 +18,6 @@ import pytest
 import seekfs_core
 from seekfs_core import fetch, publication, readahead, resolver, retention, reuse, segments, tier, writebehind
 from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure, StoreUnavailable
-from seekfs_core.fetch import GET_TRANSITIONS, GetState
 from seekfs_core.fetch_messages import (
     CallEnded,
     CallFailed,
@@ -33,6 +32,7 @@ from seekfs_core.fetch_messages import (
     RoomReturned,
     RoomWanted,
 )
+from seekfs_core.fetch_work import GET_TRANSITIONS, Get, GetState
 from seekfs_core.machine import Machine, Tick
 from seekfs_core.manifest import Manifest
 from seekfs_core.pages import PageKey
@@ -327,13 +327,13 @@ def test_what_a_driver_tells_of_a_get_lands_where_the_table_says_or_is_refused(
 
 def test_every_pair_of_the_table_is_walked_and_nothing_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     walked: set[tuple[GetState, str, GetState]] = set()
-    move = fetch._Get.move
+    move = Get.move
 
-    def noted(get: fetch._Get, what: str, landing: GetState) -> None:
+    def noted(get: Get, what: str, landing: GetState) -> None:
         walked.add((get.state, what, landing))
         move(get, what, landing)
 
-    monkeypatch.setattr(fetch._Get, "move", noted)
+    monkeypatch.setattr(Get, "move", noted)
     for seed in range(40):
         simulate(random.Random(seed).randrange, 100)
     scheduler = get_in(GetState.BACKING_OFF)

@@ -1,0 +1,151 @@
+"""What a fetch scheduler has in hand: pages that are wanted, the GETs and calls that bring them, and
+requests for room. Records without decisions; ``seekfs_core.fetch`` makes these.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from attrs import define, field
+
+from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure
+from seekfs_core.fetch_messages import PageSource
+
+
+class GetState(enum.Enum):
+    """Where a GET is. ``BACKING_OFF`` holds its room, ``QUEUED`` does not yet unless it is a retry."""
+
+    QUEUED = "queued"
+    IN_FLIGHT = "in_flight"
+    BACKING_OFF = "backing_off"
+    OVER = "over"
+
+
+GET_TRANSITIONS: dict[tuple[GetState, str], frozenset[GetState]] = {
+    (GetState.QUEUED, "start"): frozenset({GetState.IN_FLIGHT}),
+    (GetState.QUEUED, "unwanted"): frozenset({GetState.OVER}),
+    (GetState.IN_FLIGHT, "opened"): frozenset({GetState.IN_FLIGHT}),
+    (GetState.IN_FLIGHT, "arrived"): frozenset({GetState.IN_FLIGHT}),
+    (GetState.IN_FLIGHT, "ended"): frozenset({GetState.OVER}),
+    (GetState.IN_FLIGHT, "failed"): frozenset({GetState.OVER, GetState.BACKING_OFF}),
+    (GetState.BACKING_OFF, "due"): frozenset({GetState.QUEUED}),
+    (GetState.BACKING_OFF, "unwanted"): frozenset({GetState.OVER}),
+}
+"""The whole life of a GET: (state, what happens) to the states it may land in."""
+
+
+@define(eq=False)
+class Page:
+    """A page that is wanted and in no tier. Belongs to exactly one GET at any time."""
+
+    readers: dict[int, None] = field(factory=dict)  # Ordered, so that outcomes are reproducible.
+    crc_attempts: int = 0
+
+
+@define(eq=False)
+class Get:
+    """A GET of pages [``page_start``, ``page_stop``). ``order`` is its place among all that wait for room;
+    ``attempt`` counts its requests; ``has_room`` once the bytes of its pages are reserved."""
+
+    number: int
+    source: PageSource
+    page_start: int
+    page_stop: int
+    order: int
+    state: GetState = GetState.QUEUED
+    attempt: int = 0
+    has_room: bool = False
+    due: float = 0.0
+    arrived_stop: int = 0  # Pages [page_start, arrived_stop) have come in during this attempt.
+    refused: list[int] = field(factory=list)  # Pages of this attempt whose checksum was wrong.
+    etag: str | None = None
+    object_size: int | None = None
+
+    @property
+    def pages(self) -> range:
+        return range(self.page_start, self.page_stop)
+
+    @property
+    def length(self) -> int:
+        """The bytes of its pages."""
+        extent = self.source.file.page_extent
+        return extent(self.page_stop - 1)[1] - extent(self.page_start)[0]
+
+    def require(self, what: str) -> None:
+        """``ContractViolation`` unless this can happen to it now."""
+        if (self.state, what) not in GET_TRANSITIONS:
+            raise ContractViolation(f"GET {self.number} is {self.state.value}: {what!r} cannot happen")
+
+    def move(self, what: str, landing: GetState) -> None:
+        """It has happened, and it is in this state now."""
+        self.require(what)
+        assert landing in GET_TRANSITIONS[self.state, what], (self.state, what, landing)
+        self.state = landing
+
+
+@define(eq=False)
+class Call:
+    """A request of another kind. ``wanted`` until its last waiter has left."""
+
+    number: int
+    attempt: int = 0
+    in_flight: bool = False
+    wanted: bool = True
+    due: float = 0.0
+
+
+@define(eq=False)
+class RoomRequest:
+    """A reader waits for ``length`` bytes of room; ``order`` as of a GET."""
+
+    read: int
+    length: int
+    order: int
+
+
+def page_length(source: PageSource, page_id: int) -> int:
+    """The bytes of one page."""
+    start, stop = source.file.page_extent(page_id)
+    return stop - start
+
+
+def runs_of(pages: Iterable[int]) -> list[tuple[int, int]]:
+    """Ascending page ids as half-open runs."""
+    runs: list[tuple[int, int]] = []
+    for page_id in pages:
+        if runs and runs[-1][1] == page_id:
+            runs[-1] = (runs[-1][0], page_id + 1)
+        else:
+            runs.append((page_id, page_id + 1))
+    return runs
+
+
+def after_attempts(detail: str, attempts: int) -> str:
+    """What a final failure says, and how often it was tried."""
+    return detail if attempts == 1 else f"{detail}, after {attempts} requests"
+
+
+def corrupt_page(get: Get, page_id: int, expected: int, found: int) -> StoreFailure:
+    """What a page that was wrong twice says to the people who have to find out why."""
+    source = get.source
+    overwritten = (get.object_size is not None and get.object_size != source.file.size) or (
+        get.etag is not None and source.file.storage_etag is not None and get.etag != source.file.storage_etag
+    )
+    return StoreFailure(
+        kind=FailureKind.BAD_CHECKSUM,
+        detail=(
+            f"page {page_id} of {source.file.path!r} in version {source.version} of {source.ns!r} has "
+            f"CRC-32C {found:#010x} in the store, twice, where the manifest says {expected:#010x}"
+            + ("; the object was overwritten since it was published" if overwritten else "")
+        ),
+        facts={
+            "ns": source.ns,
+            "path": source.file.path,
+            "version": source.version,
+            "page_id": page_id,
+            "expected": expected,
+            "found": found,
+            "overwritten": overwritten,
+        },
+    )
