@@ -4,17 +4,50 @@ Nothing in here opens a socket, a file or a thread, reads a clock or an environm
 variable, draws entropy or logs. Time comes in as ``now`` (monotonic seconds), chance as a
 seeded ``random.Random``, page bytes never: the core hears lengths and checksums.
 
+What every part of it rests on:
+
+| module | has |
+|---|---|
+| ``errors``  | everything that can go wrong: a tree of exceptions, and a closed set of store failures |
+| ``machine`` | the one shape of all machines |
+| ``names``   | what a namespace, a path, a key and HEAD may look like |
+| ``pages``   | what names a page, wherever it is cached |
+
+Versions:
+
 | module | decides |
 |---|---|
-| ``names``       | what a namespace, a path, a key and HEAD may look like |
 | ``manifest``    | the list of a version's files: decode, validate, encode |
+| ``resolver``    | which manifest answers for a namespace now |
 | ``publication`` | the steps that publish a version without losing another's |
+| ``rebase``      | what a change does to its base, and whether it can be made to another one |
+
+Reading:
+
+| module | decides |
+|---|---|
 | ``plan``        | which slices of which pages answer a batch of ranges |
 | ``grid``        | which GETs cover a set of missing pages |
-| ``budget``      | when the next GET may start |
-| ``retry``       | whether and when a failed request is tried again |
+| ``readahead``   | what a read asks for ahead of the slice it is at |
+| ``reuse``       | which pages a read keeps at hand because it comes back to them |
+| ``readback``    | how much of a page on disk is read for a slice of it |
 | ``fetch``       | when each GET starts, who waits for it, what a failure means to them |
-| ``resolver``    | which manifest answers for a namespace now |
-| ``segments``    | where on disk a page goes, and what is reclaimed |
-| ``retention``   | which pages are admitted to a tier and which leave it |
+| ``room``        | an account of the memory of page buffers |
+| ``budget``      | when the next request may start |
+| ``retry``       | whether and when a failed request is made again |
+
+Keeping:
+
+| module | decides |
+|---|---|
+| ``retention``     | which pages are admitted to a tier and which leave it |
+| ``writebehind``   | which pages wait for the disk, and when waiting is given up |
+| ``segments``      | where on disk a page goes, and what is reclaimed |
+| ``segment_layout``, ``memory_layout`` | how ceilings on disk and memory are divided |
+| ``tier``          | when a tier that meets faults is off, and how it comes back |
+| ``advice``        | what counters say about a namespace, and what to warm |
+
+Events and actions are beside their machine, or where there are many in a module of their own:
+``fetch_messages``, ``segment_messages``, ``publication_protocol``. ``fetch_work`` is what the fetch
+scheduler has in hand.
 """

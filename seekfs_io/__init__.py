@@ -2,4 +2,22 @@
 
 It carries out what the core decides and turns what happened into events. An ``if`` about
 pages, ranges, retries or versions does not belong here but in a machine.
+
+| module | does |
+|---|---|
+| ``dataplane``     | everything between a request and the store, in one object: the place to begin |
+| ``resolving``     | drives the manifest resolver |
+| ``reading``       | one read: its slices, from wherever their pages are |
+| ``fetching``      | drives the fetch scheduler and write-behind |
+| ``pages``         | RAM, the disk cache, and the shelf of manifests |
+| ``objects``       | object stores: S3 servers, and a local directory |
+| ``threads``       | a pool of threads that may be abandoned |
+| ``publisher``     | making versions and looking at them; ``publishing`` has its parts |
+| ``client``        | the client of a running daemon; ``answers`` reads what that answers |
+| ``config``        | finding and checking the configuration: its keys (``config_tree``), their values (``config_rules``) |
+| ``memory_limits`` | how much memory there is |
+| ``logs``          | one line an event on stderr |
+| ``cli``           | the command line |
+| ``demo``          | ``seekfs demo`` |
+| ``devserver``     | a real S3 server for development: a process (``seaweed``), and what ends it (``keeper``) |
 """

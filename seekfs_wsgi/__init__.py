@@ -6,6 +6,7 @@ no page and makes no policy.
 | module | does |
 |---|---|
 | ``app``           | the WSGI application: dispatch, errors to answers, one latency a request |
+| ``exchange``      | a request as an endpoint sees it, and what it answers |
 | ``query``         | the parameters of a request |
 | ``ranges``        | ``Range`` and the conditions, as RFC 9110 has them |
 | ``items``         | the JSON body of a batch |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -147,6 +148,22 @@ def test_links_lead_somewhere(document: Path) -> None:
         there = document if not name else (document.parent / name).resolve()
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), target
+
+
+@pytest.mark.parametrize(
+    "package",
+    sorted(
+        path.parent
+        for room in ("core", "io", "wsgi")
+        for path in (ROOT / f"seekfs_{room}").rglob("__init__.py")
+    ),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_a_package_says_where_to_find_what(package: Path) -> None:
+    said = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))) or ""
+    modules = {path.stem for path in package.iterdir() if path.suffix == ".py"} - {"__init__", "__main__"}
+    packages = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert modules | packages <= set(re.findall(r"``([a-z_0-9]+)``", said))
 
 
 def test_shell_scripts_are_well_formed() -> None:

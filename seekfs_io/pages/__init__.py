@@ -1,5 +1,10 @@
 """Where pages live between reads: RAM (``ram``), local disk (``segmentstore``) or memory standing
-in for a disk (``memory``), and the manifests kept beside them (``shelf``)."""
+in for a disk (``memory``), and the manifests kept beside them (``shelf``).
+
+All L2s are a ``PageStore`` (``base``). The one on disk lies in a ``directory`` that is claimed, has an
+``index``, a ``segment_file`` for each segment in a ``segment_format``, and is opened by ``recovery``;
+``tier_switch`` turns it off while the disk fails.
+"""
 
 from __future__ import annotations
 
