@@ -14,10 +14,10 @@ pages, ranges, retries or versions does not belong here but in a machine.
 | ``threads``       | a pool of threads that may be abandoned |
 | ``publisher``     | making versions and looking at them; ``publishing`` has its parts |
 | ``client``        | the client of a running daemon; ``answers`` reads what that answers |
-| ``config``        | finding and checking the configuration: its keys (``config_tree``), their values (``config_rules``) |
+| ``config``        | the configuration: ``config_tree`` has its keys, ``config_rules`` what they may be |
 | ``memory_limits`` | how much memory there is |
 | ``logs``          | one line an event on stderr |
 | ``cli``           | the command line |
 | ``demo``          | ``seekfs demo`` |
-| ``devserver``     | a real S3 server for development: a process (``seaweed``), and what ends it (``keeper``) |
+| ``devserver``     | a real S3 server for development: a process (``seaweed``) with a ``keeper`` |
 """
