@@ -81,6 +81,7 @@ class ReadStream:
         self._sources: dict[str, PageSource] = {}
         self._current: PageBuffer | None = None
         self._current_key: PageKey | None = None
+        self._piece: memoryview | None = None
         self._tier = RAM
         # Only a read that misses has the following; most never do.
         self._read: int | None = None
@@ -151,7 +152,7 @@ class ReadStream:
                 if self._ahead is not None:
                     self._look_ahead(file, page_id)
             bytes_from[self._tier] += stop - start
-            piece = buffer.view[start:stop]
+            piece = self._piece = buffer.view[start:stop]
             try:
                 yield piece
             finally:
@@ -178,7 +179,10 @@ class ReadStream:
         return key
 
     def _let_go(self) -> None:
-        """Done with the current page, for now."""
+        """Done with the current page, for now. Its memory may be another page's from here on."""
+        piece, self._piece = self._piece, None
+        if piece is not None:
+            piece.release()
         buffer, self._current = self._current, None
         key, self._current_key = self._current_key, None
         if buffer is not None and key is not None:
@@ -217,7 +221,7 @@ class ReadStream:
             self._current, self._current_key = buffer, key
             self.counters.pages_from[self._tier] += 1
             self.counters.bytes_from[self._tier] += stop - at
-            piece = buffer.view[at:stop]
+            piece = self._piece = buffer.view[at:stop]
             try:
                 yield piece
             finally:
@@ -238,7 +242,7 @@ class ReadStream:
         """All of a page from disk, checked the first time; None on a fault, and the page is gone there."""
         try:
             self._await_room(lease.length)
-            buffer = self._setting.ram.take(lease.length)
+            buffer = self._take(lease.length)
             good = lease.readinto(buffer.view, 0)
             if good and not lease.verified:
                 good = crc32c(buffer.view) == lease.crc32c
@@ -253,6 +257,14 @@ class ReadStream:
             return buffer
         finally:
             lease.release()
+
+    def _take(self, length: int) -> PageBuffer:
+        """A buffer for room that was granted."""
+        try:
+            return self._setting.ram.take(length)
+        except BaseException:
+            self._setting.fetcher.return_room(length)
+            raise
 
     # --- not in RAM -------------------------------------------------------------------------
 

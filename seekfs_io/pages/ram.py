@@ -15,6 +15,7 @@ allows: touching fresh pages of memory costs more than reading a page from a loc
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import threading
 from collections import deque
@@ -91,7 +92,13 @@ class RamPages:
                 self._free_bytes -= length
                 return PageBuffer(length, stock.pop())
             self._trim_free()
-        return PageBuffer(length, _allocate(length))
+        try:
+            return PageBuffer(length, _allocate(length))
+        except BaseException:
+            # No memory: what the caller may have is not what it has.
+            with self._lock:
+                self._room_bytes -= length
+            raise
 
     def keep(self, buffer: PageBuffer, key: PageKey, crc32c: int, holders: int) -> int:
         """A buffer holds a verified page: let it be found, add holders, offer it to L1.
@@ -192,7 +199,9 @@ class RamPages:
             while stock and self._room_bytes + self._free_bytes > self._room_bytes_max:
                 memory = stock.pop()
                 self._free_bytes -= len(memory)
-                memory.close()
+                # One that is still looked at goes when the last view of it does.
+                with contextlib.suppress(BufferError):
+                    memory.close()
 
 
 def _allocate(length: int) -> mmap.mmap | bytearray:

@@ -31,6 +31,7 @@ from seekfs_core.plan import Item, plan_read
 from seekfs_io.config import ApiConfig, CacheConfig, Config, L2Config, ManifestConfig, S3Config
 from seekfs_io.dataplane import DataPlane
 from seekfs_io.objects import open_store
+from seekfs_io.pages.ram import PageBuffer, RamPages
 from tests.io.troubled_store import TroubledStore
 from tests.support.dataset import File, some_bytes, write_dataset
 
@@ -257,6 +258,39 @@ def test_a_view_fails_after_its_step_instead_of_showing_other_bytes(
         next(pieces)
         with pytest.raises(ValueError, match="released"):
             bytes(first)
+
+
+def test_the_last_view_fails_once_its_stream_is_closed(store: TroubledStore, planes: Planes) -> None:
+    """Its page goes back with the stream, and the memory is another page's before the generator is gone."""
+    write_dataset(store.inner, "dev", {"a": File(some_bytes(2 * PAGE), PAGE)})
+    plane = planes(l1_mib=0.1)
+    plan = plan_read(plane.resolve("dev").manifest, [("a", 0, 2 * PAGE)], clip=False)
+    stream = plane.read(plan)
+    pieces = iter(stream)
+    last = next(pieces)
+    stream.close()
+    with pytest.raises(ValueError, match="released"):
+        bytes(last)
+
+
+def test_room_comes_back_where_there_is_no_memory_for_it(
+    store: TroubledStore, planes: Planes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = some_bytes(PAGE)
+    write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
+    plane = planes(l1_mib=0.01)  # Room for no page: what was read is on disk alone.
+    read(plane, [("a", 0, PAGE)])
+    until(lambda: plane.statistics().write_behind_bytes == 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(RamPages, "take", no_memory)
+        with pytest.raises(MemoryError):
+            read(plane, [("a", 0, PAGE)])
+    assert all_room_returns(plane), plane.statistics()
+    assert read(plane, [("a", 0, PAGE)]) == data
+
+
+def no_memory(_pages: RamPages, _length: int) -> PageBuffer:
+    raise MemoryError
 
 
 def test_a_small_slice_of_a_page_known_to_be_good_is_read_from_disk_alone(
