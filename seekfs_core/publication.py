@@ -445,7 +445,9 @@ class Publication:
             self._attempts += 1
             return self._wait(delay, self.state, request)
         if isinstance(request, WriteProbe):
-            return self._fail(_not_honoured(f"the store answered a conditional PUT so: {failure.detail}"))
+            if _refuses_conditions(failure):
+                return self._fail(_not_honoured(f"the store answered a conditional PUT so: {failure.detail}"))
+            failure = evolve(failure, detail=f"the probe for conditional writes failed: {failure.detail}")
         error = error_of(failure, key=request.key)
         return self._in_doubt(error) if self.state is State.READING_BACK else self._fail(error)
 
@@ -465,8 +467,7 @@ class Publication:
         return self._wait(delay, resume, request)
 
     def _do_without_conditions_if_refused(self, failure: StoreFailure) -> None:
-        # Some stores answer 400 or 501 to a condition that they do not know.
-        if self.single_writer and (failure.kind is FailureKind.BAD_ANSWER or failure.status == 501):
+        if self.single_writer and _refuses_conditions(failure):
             self._conditional = False
 
     def _on_check_failed(self, event: CheckFailed) -> tuple[Action, ...]:
@@ -491,6 +492,11 @@ class Publication:
 
     def _base_version(self) -> int:
         return version_of(self._base)
+
+
+def _refuses_conditions(failure: StoreFailure) -> bool:
+    """Whether a write may have failed for its condition alone: some stores answer 400 or 501 to one."""
+    return failure.kind is FailureKind.BAD_ANSWER or failure.status == 501
 
 
 def _not_honoured(why: str) -> ConditionsNotHonoured:

@@ -387,6 +387,21 @@ def test_a_store_without_conditions_is_refused(fault: str, what: str, probe_ther
     assert set(bucket.objects) <= {names.PROBE_KEY}
 
 
+@pytest.mark.parametrize("kind", [FailureKind.DENIED, FailureKind.MISSING, FailureKind.UNREACHABLE])
+def test_a_probe_that_cannot_be_written_says_nothing_about_conditions(kind: FailureKind) -> None:
+    publisher = Publisher(Bucket(), "p", change(("a", 1)))
+    while not publisher.over:
+        if isinstance(publisher.request, WriteProbe):
+            publisher._take(publisher.machine.feed(failed(kind), publisher.now))
+        else:
+            publisher.step()
+    error = publisher.error()
+    assert not isinstance(error, ConditionsNotHonoured)
+    assert "--single-writer" not in error.detail
+    assert f"the store was {kind.value}" in error.detail
+    assert names.PROBE_KEY in error.detail
+
+
 @pytest.mark.parametrize("fault", ["ignores_none_match", "ignores_match", "refuses_conditions"])
 def test_a_single_writer_publishes_there_all_the_same(fault: str) -> None:
     bucket = Bucket()
@@ -642,7 +657,7 @@ def test_a_store_that_stays_away_ends_the_publication(kind: FailureKind, kinds: 
         assert error.context["committed"] is True
         assert "is written, and HEAD could not be moved" in error.detail
     elif kinds is WriteProbe:
-        assert isinstance(error, ConditionsNotHonoured)
+        assert "the probe for conditional writes failed" in error.detail
     check_chain(bucket, [publisher])
     assert publish(bucket, ("b", 2)).files.keys() >= {"x", "b"}
 
