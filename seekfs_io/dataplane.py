@@ -39,7 +39,7 @@ from seekfs_core.resolver import ManifestResolver
 from seekfs_io.config import Config
 from seekfs_io.fetching import RECEIVE_BYTES, Fetcher
 from seekfs_io.objects import open_store
-from seekfs_io.objects.base import ObjectStat, ObjectStore
+from seekfs_io.objects.base import ObjectStat, ReadableStore
 from seekfs_io.pages import memory_shares, open_page_store, open_shelf
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.ram import RamPages
@@ -110,7 +110,7 @@ class DataPlane:
     or an engine cannot be used. ``store`` replaces the configured object store (embedders, tests).
     """
 
-    def __init__(self, config: Config, store: ObjectStore | None = None) -> None:
+    def __init__(self, config: Config, store: ReadableStore | None = None) -> None:
         self.config = config
         self._clock = time.monotonic
         cache, s3 = config.cache, config.s3
@@ -119,7 +119,7 @@ class DataPlane:
             opened.callback(self._l2.close)
             self._shelf = open_shelf(config)
             opened.callback(self._shelf.close)
-            self._store = store if store is not None else open_store(s3)
+            self._store: ReadableStore = store if store is not None else open_store(s3)
             opened.pop_all()  # Nothing after this can be refused.
         self._ram = RamPages(memory_shares(config).l1_bytes, cache.inflight_bytes, self._clock)
         limits = FetchLimits(

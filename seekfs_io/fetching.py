@@ -61,7 +61,7 @@ from seekfs_core.writebehind import (
     WriteEvent,
     WritePage,
 )
-from seekfs_io.objects.base import ObjectReader, ObjectStore, StoreError
+from seekfs_io.objects.base import ObjectReader, ReadableStore, StoreError
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
 from seekfs_io.threads import DaemonPool
@@ -129,7 +129,7 @@ class Fetcher:
 
     def __init__(
         self,
-        store: ObjectStore,
+        store: ReadableStore,
         ram: RamPages,
         l2: PageStore,
         scheduler: FetchScheduler,

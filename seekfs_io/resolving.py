@@ -48,7 +48,7 @@ from seekfs_core.resolver import (
     is_absence,
 )
 from seekfs_io.fetching import Fetcher
-from seekfs_io.objects.base import ObjectStore
+from seekfs_io.objects.base import ReadableStore
 from seekfs_io.objects.whole import fetch_whole
 from seekfs_io.pages.shelf import Shelf
 from seekfs_io.threads import DaemonPool
@@ -74,7 +74,7 @@ class Resolving:
 
     def __init__(
         self,
-        store: ObjectStore,
+        store: ReadableStore,
         fetcher: Fetcher,
         shelf: Shelf,
         resolver: ManifestResolver,

@@ -74,11 +74,8 @@ class ObjectReader(Protocol):
     ) -> None: ...
 
 
-class ObjectStore(Protocol):
-    """One bucket. Calls may come from many threads at once."""
-
-    name: str
-    """The engine: ``sdk`` or ``file``."""
+class ReadableStore(Protocol):
+    """One bucket, as far as the daemon needs it: it never writes. Calls may come from many threads."""
 
     def head(self, key: str) -> ObjectStat:
         """Size and ETag of an object, without its bytes."""
@@ -98,6 +95,17 @@ class ObjectStore(Protocol):
         taken: a 200, another range or a Content-Length that does not fit is ``BAD_ANSWER``.
         """
         ...
+
+    def close(self) -> None:
+        """Close idle connections."""
+        ...
+
+
+class ObjectStore(ReadableStore, Protocol):
+    """One bucket, to read and to write. Calls may come from many threads at once."""
+
+    name: str
+    """The engine: ``sdk`` or ``file``."""
 
     def put(
         self,
@@ -142,8 +150,4 @@ class ObjectStore(Protocol):
 
     def create_bucket(self) -> bool:
         """Make the bucket; False when it was there. For ``just mc-mb`` and the demo."""
-        ...
-
-    def close(self) -> None:
-        """Close idle connections."""
         ...

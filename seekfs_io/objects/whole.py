@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from seekfs_core.errors import FailureKind, StoreFailure
-from seekfs_io.objects.base import ObjectReader, ObjectStore, StoreError
+from seekfs_io.objects.base import ObjectReader, ReadableStore, StoreError
 
 
 @frozen
@@ -16,7 +16,7 @@ class Fetched:
     etag: str | None
 
 
-def fetch_whole(store: ObjectStore, key: str, *, bytes_max: int) -> Fetched:
+def fetch_whole(store: ReadableStore, key: str, *, bytes_max: int) -> Fetched:
     """A whole object, in one request; raises ``StoreError``.
 
     One that is longer is cut after ``bytes_max + 1`` bytes: its reader refuses it then.

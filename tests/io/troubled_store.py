@@ -20,27 +20,16 @@ class Body:
     inner: ObjectReader
     cut_at: int | None
     failure: StoreFailure | None
-    _given: int = 0
+    key: str = field(init=False)
+    etag: str | None = field(init=False)
+    size: int = field(init=False)
+    start: int = field(init=False)
+    stop: int = field(init=False)
+    _given: int = field(default=0, init=False)
 
-    @property
-    def key(self) -> str:
-        return self.inner.key
-
-    @property
-    def etag(self) -> str | None:
-        return self.inner.etag
-
-    @property
-    def size(self) -> int:
-        return self.inner.size
-
-    @property
-    def start(self) -> int:
-        return self.inner.start
-
-    @property
-    def stop(self) -> int:
-        return self.inner.stop
+    def __attrs_post_init__(self) -> None:
+        self.key, self.etag, self.size = self.inner.key, self.inner.etag, self.inner.size
+        self.start, self.stop = self.inner.start, self.inner.stop
 
     def readinto(self, view: memoryview) -> int:
         if self.cut_at is not None:
@@ -78,10 +67,6 @@ class TroubledStore:
     in_flight: int = 0
     in_flight_peak: int = 0
     _lock: threading.Lock = field(factory=threading.Lock)
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
 
     def gets_of(self, part: str) -> list[tuple[int, int | None]]:
         """The ranges asked for of keys that hold ``part``."""
