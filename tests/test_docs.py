@@ -44,7 +44,7 @@ def section(text: str, heading: str) -> str:
 
 def documented_defaults() -> dict[str, str]:
     """Every key of the contract's table and the text of its default."""
-    found = {}
+    found: dict[str, str] = {}
     for row in re.findall(r"^\| (`.*?) \| (.*?) \|", section(SPEC, "## 3. Configuration"), re.MULTILINE):
         names, defaults = re.findall(r"`([a-z0-9_.]+)`", row[0]), row[1].split(", ")
         if len(defaults) == 1:

@@ -27,7 +27,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = field(repr=len)
+    body: bytes = field(repr=lambda body: f"<{len(body)} bytes>")
 
     def problem(self, status: int, slug: str) -> dict[str, Any]:
         """The problem document, after what all of them have in common was checked."""
@@ -66,10 +66,10 @@ class Wire:
         return read_answer(self._connection.getresponse())
 
     def get(self, target: str, **headers: str) -> Answer:
-        return self.ask("GET", target, **headers)
+        return self.ask("GET", target, None, **headers)
 
     def head(self, target: str, **headers: str) -> Answer:
-        return self.ask("HEAD", target, **headers)
+        return self.ask("HEAD", target, None, **headers)
 
     def post(self, target: str, body: bytes | Iterator[bytes], **headers: str) -> Answer:
         return self.ask("POST", target, body, **headers)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -397,7 +398,7 @@ def test_connections_on_which_nothing_is_sent_hold_no_thread(impatient: Daemon) 
         for connection in idle:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         for connection in idle:
-            assert b"".join(iter(lambda c=connection: c.recv(4096), b"")).endswith(b"ok")
+            assert b"".join(iter(partial(connection.recv, 4096), b"")).endswith(b"ok")
 
 
 def test_a_client_that_leaves_half_way_is_no_error(impatient: Daemon) -> None:

@@ -101,7 +101,7 @@ def test_a_fresh_clone_runs_the_demo_and_leaves_nothing_behind(tmp_path: Path) -
     clone, home, temporary = tmp_path / "a fresh clone", tmp_path / "home", tmp_path / "tmp"
     home.mkdir()
     temporary.mkdir()
-    command = ["git", "clone", "--quiet", "--no-hardlinks", ROOT, clone]
+    command: list[str | Path] = ["git", "clone", "--quiet", "--no-hardlinks", ROOT, clone]
     subprocess.run(command, check=True, timeout=60, capture_output=True)
 
     # pip finds its own configuration and cache where they always are.

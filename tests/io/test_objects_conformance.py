@@ -126,9 +126,10 @@ def test_ranges(store: ObjectStore) -> None:
     for start, stop in [(size, size + 1), (size - 1, size + 1), (2 * size, 3 * size)]:
         failure = failure_of(lambda: store.get("a", start=start, stop=stop))  # noqa: B023
         assert failure.kind is FailureKind.BAD_ANSWER
-    for start, stop in [(5, 5), (5, 4), (-1, 5), (5, None)]:
+    impossible: list[tuple[int, int | None]] = [(5, 5), (5, 4), (-1, 5), (5, None)]
+    for first, after in impossible:
         with pytest.raises(ValueError, match="no bytes"):
-            store.get("a", start=start, stop=stop)
+            store.get("a", start=first, stop=after)
 
 
 def test_a_reader_fills_the_front_of_the_view(store: ObjectStore) -> None:

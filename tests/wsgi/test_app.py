@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
@@ -258,7 +259,7 @@ def test_a_failure_after_it_cuts_the_connection(
     assert answer.status_code == 200
     received: list[bytes] = []
     with pytest.raises(Disconnected):
-        received.extend(answer.response)
+        received.extend(cast("Iterable[bytes]", answer.response))
     answer.close()
     assert b"".join(received) == BIG[: 3 * PAGE_BYTES]
     assert [stream.closed for stream in plane.streams] == [1]
@@ -461,8 +462,8 @@ def test_any_key_is_for_debugging_only(client: Client, plane: MemoryPlane) -> No
     problem(client.get("/test_stream?key=k&page_id=0"), 400, "bad-request")
     assert plane.calls == []
     client = client_of(plane, debug=True)
-    assert client.get("/test_head?key=a//b%20c").json["key"] == "a//b c"
-    assert client.get("/test_s3?key=k&off=990&len=20").json["bytes"] == 10
+    assert client.get("/test_head?key=a//b%20c").get_json()["key"] == "a//b c"
+    assert client.get("/test_s3?key=k&off=990&len=20").get_json()["bytes"] == 10
     problem(client.get("/test_head?key=../x"), 400, "invalid-name")
     problem(client.get("/test_head?key=k&ns=dev"), 400, "bad-request")
     problem(client.get("/test_stream?key=k&page_id=0"), 400, "bad-request")

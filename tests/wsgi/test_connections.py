@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from gunicorn.config import Config
+from gunicorn.config import Config  # type: ignore[import-untyped]
 
 from seekfs_wsgi.connections import ClientSocket, Connection
 from seekfs_wsgi.sending import Disconnected

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from gunicorn.config import Config as GunicornConfig
+from gunicorn.config import Config as GunicornConfig  # type: ignore[import-untyped]
 
 from seekfs_core.errors import Problem
 from seekfs_io.config import ApiConfig, CacheConfig, Config, ConfigError, L2Config

@@ -6,7 +6,7 @@ import inspect
 import json
 
 import pytest
-from gunicorn.http import errors
+from gunicorn.http import errors  # type: ignore[import-untyped]
 
 from seekfs_wsgi.problems import INTERNAL
 from seekfs_wsgi.worker import error_answer, parser_problem
