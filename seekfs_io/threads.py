@@ -28,16 +28,22 @@ class DaemonPool:
 
     def submit(self, job: Callable[[], None]) -> None:
         """Run a job soon. A job that raises is logged and costs nobody else anything."""
+        self._work.put(job)
         with self._lock:
             self._free -= 1
             if self._free < 0 and len(self._threads) < self._threads_max:
-                self._free += 1
-                thread = threading.Thread(
-                    target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True
-                )
-                self._threads.append(thread)
-                thread.start()
-        self._work.put(job)
+                self._add_thread()
+
+    def _add_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system gives no more: those that are there do the work, and the next job asks again.
+            log.warning("%s: %s", thread.name, error)
+            return
+        self._threads.append(thread)
+        self._free += 1
 
     def close(self, timeout_seconds: float) -> None:
         """Tell idle threads to end and wait for them up to a bound in all."""
