@@ -126,8 +126,8 @@ def _problem_of(source: str, error: OSError) -> Problem:
 
 
 def _shown(source: str) -> str:
-    """A file's name as it can be printed: bytes that are no UTF-8 as escapes."""
-    return source.encode("utf-8", "backslashreplace").decode("utf-8")
+    """A file's name as it can be printed, on one line: escapes for what is no UTF-8 or not for the eye."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in source)
 
 
 class FileChanged(InputError):

@@ -92,7 +92,7 @@ def test_what_is_no_file(tree: Path) -> None:
 def test_names_that_cannot_be_paths_are_shown_as_they_can_be_printed(tmp_path: Path) -> None:
     directory = tmp_path / "d"
     directory.mkdir()
-    for name in (b"caf\xe9", b"line\nbreak", b"fine"):
+    for name in (b"caf\xe9", b"line\nbreak\x1b[2J", "n\u00e4he \u2603".encode()):
         (Path(os.fsdecode(bytes(directory))) / os.fsdecode(name)).write_bytes(b"")
     with pytest.raises(InputError) as caught:
         collect_inputs([directory])
@@ -100,7 +100,12 @@ def test_names_that_cannot_be_paths_are_shown_as_they_can_be_printed(tmp_path: P
     assert "caf\\udce9" in first
     assert "not valid UTF-8" in first
     assert "U+000A" in second
-    str(caught.value).encode()
+    assert second.startswith(f"{directory}/line\\nbreak\\x1b[2J: ")
+    assert len(str(caught.value).encode().splitlines()) == 2
+    (directory / "n\u00e4he \u2603").unlink()
+    (directory / "n\u00e4he \u2603").symlink_to("x")
+    with pytest.raises(InputError, match="/n\u00e4he \u2603: is a symbolic link"):
+        collect_inputs([directory])
 
 
 def test_as_must_be_a_path(tree: Path) -> None:
