@@ -28,7 +28,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from seekfs_core.errors import SeekfsError
@@ -160,17 +160,30 @@ def create_application() -> Application:
     return Application(plane, config)
 
 
-def check_before_start(config: Config) -> None:
-    """Find out what would keep the worker from starting; ``CannotStart`` says so. Leaves nothing open."""
+def check_before_start(config: Config, addresses: Iterable[ListenAddress] | None = None) -> None:
+    """Find out what would keep the worker from starting; ``CannotStart`` says so. Leaves nothing open.
+
+    ``addresses`` is where gunicorn is about to listen, if that is not what ``api.listen`` says.
+    """
     if config.cache.l2.backend == "segmentstore":
         try:
             claim(config.cache.l2.segment_path).release()
         except CacheRefused as error:
             raise CannotStart(str(error)) from None
-    _wait_for_address(config.api.address)
+    for address in (config.api.address,) if addresses is None else addresses:
+        _wait_for_address(address, "api.listen" if address == config.api.address else "--bind")
 
 
-def _wait_for_address(address: ListenAddress) -> None:
+def addresses_of(settings: Any) -> list[ListenAddress]:
+    """Where gunicorn's settings say to listen; sockets handed to it open (``fd://``) are not among them."""
+    return [
+        ListenAddress(unix_path=each) if isinstance(each, str) else ListenAddress(host=each[0], port=each[1])
+        for each in settings.address
+        if not isinstance(each, int)
+    ]
+
+
+def _wait_for_address(address: ListenAddress, origin: str) -> None:
     deadline = time.monotonic() + ADDRESS_WAIT_SECONDS
     while True:
         try:
@@ -178,7 +191,7 @@ def _wait_for_address(address: ListenAddress) -> None:
             return
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                raise CannotStart(f"api.listen: cannot listen on {address}: {error.strerror}") from None
+                raise CannotStart(f"{origin}: cannot listen on {address}: {error.strerror}") from None
         time.sleep(_ADDRESS_POLL_SECONDS)
 
 
@@ -252,7 +265,8 @@ def _on_starting(server: Any) -> None:
                 "one is not possible yet; --threads is what grows",
                 EXIT_CALLED_WRONGLY,
             )
-        check_before_start(running_config())
+        # gunicorn's own command line may have named other addresses than the configuration.
+        check_before_start(running_config(), addresses_of(server.cfg))
     except CannotStart as error:
         complain(str(error))
         raise SystemExit(error.status) from None

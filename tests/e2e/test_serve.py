@@ -249,6 +249,21 @@ def test_a_port_that_is_taken_is_a_sentence(make_daemon: DaemonMaker) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in daemon.log.splitlines()[-1]
 
 
+def test_what_gunicorn_is_told_goes_before_the_configuration(make_daemon: DaemonMaker) -> None:
+    """Where the configured port is another daemon's, ``--bind`` is the way out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        daemon = make_daemon(by_hand=True, api__listen=listen)
+        daemon.arguments = ("--bind", f"127.0.0.1:{daemon.port}")
+        daemon.start()
+        with Wire(daemon.port) as wire:
+            assert wire.get("/blob?ns=dev&path=a").body == b"0123456789"
+        assert daemon.stop() == 0
+        daemon.arguments = ("--bind", listen)
+        assert daemon.spawn().wait() == 1
+    assert f"cannot listen on {listen}" in daemon.log.splitlines()[-1]
+
+
 # -- the end -------------------------------------------------------------------------------------------
 
 

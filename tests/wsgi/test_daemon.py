@@ -11,7 +11,14 @@ from gunicorn.config import Config as GunicornConfig  # type: ignore[import-unty
 from seekfs_core.errors import Problem
 from seekfs_io.config import ApiConfig, CacheConfig, Config, ConfigError, L2Config
 from seekfs_wsgi import daemon
-from seekfs_wsgi.daemon import CannotStart, check_before_start, complain, gunicorn_settings, running_config
+from seekfs_wsgi.daemon import (
+    CannotStart,
+    addresses_of,
+    check_before_start,
+    complain,
+    gunicorn_settings,
+    running_config,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +76,12 @@ def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_an_address_that_is_not_ours(tmp_path: Path, listen: str) -> None:
     with pytest.raises(CannotStart, match=r"api\.listen"):
         check_before_start(config_for(tmp_path / "l2", listen.format(tmp=tmp_path)))
+
+
+def test_the_addresses_are_those_that_gunicorn_was_told() -> None:
+    taken = GunicornConfig()
+    taken.set("bind", ["127.0.0.1:7071", "[::1]:7072", "unix:/run/s", "fd://3"])
+    assert [str(each) for each in addresses_of(taken)] == ["127.0.0.1:7071", "[::1]:7072", "unix:/run/s"]
 
 
 def test_a_directory_of_somebody_else(tmp_path: Path) -> None:
