@@ -2,7 +2,8 @@
 in for a disk (``memory``), and the manifests kept beside them (``shelf``).
 
 All L2s are a ``PageStore`` (``base``). The one on disk lies in a ``directory`` that is claimed, has an
-``index``, a ``segment_file`` for each segment in a ``segment_format``, and is opened by ``recovery``;
+``index``, a ``segment_file`` for each segment with ``segment_records`` in it (``segment_format``), and is
+opened by ``recovery``;
 ``tier_switch`` turns it off while the disk fails.
 """
 
@@ -20,7 +21,7 @@ from seekfs_io.config_rules import GIB, MIB
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.directory import CacheRefused, claim
 from seekfs_io.pages.memory import OVERHEAD_BYTES, MemoryPageStore
-from seekfs_io.pages.segmentstore import SegmentStore
+from seekfs_io.pages.segmentstore import open_segment_store
 from seekfs_io.pages.shelf import ManifestShelf, MemoryShelf, Shelf
 
 __all__ = ["memory_shares", "open_page_store", "open_shelf"]
@@ -79,7 +80,7 @@ def _open_segments(config: Config, clock: Callable[[], float]) -> PageStore:
             f"{cache.l2_ssd_gib:g} GiB has no room for one page of {page / MIB:g} MiB (cache.slab_size_mib) "
             f"beside the index and the manifests; {enough:g} GiB would do",
         )
-    return SegmentStore(claim(cache.l2.segment_path), ceiling, clock=clock)
+    return open_segment_store(cache.l2.segment_path, ceiling, clock=clock)
 
 
 def _open_memory(config: Config, clock: Callable[[], float]) -> PageStore:

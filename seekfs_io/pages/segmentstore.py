@@ -34,7 +34,7 @@ from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
 from seekfs_core.retention import PagesHit
-from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, shares_of
+from seekfs_core.segment_layout import shares_of
 from seekfs_core.segment_messages import (
     CopyPage,
     DropEntries,
@@ -65,14 +65,9 @@ from seekfs_core.segments import SegmentLog
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.directory import CacheDirectory, claim, segment_path
 from seekfs_io.pages.recovery import recover
-from seekfs_io.pages.segment_file import Descriptors, SegmentFile, read_fully, write_fully
-from seekfs_io.pages.segment_format import (
-    IndexEntry,
-    RecordHeader,
-    decode_header,
-    encode_header,
-    padding_of,
-)
+from seekfs_io.pages.segment_file import Descriptors, SegmentFile
+from seekfs_io.pages.segment_format import IndexEntry
+from seekfs_io.pages.segment_records import Place, Records
 from seekfs_io.pages.tier_switch import TierSwitch
 
 log = logging.getLogger("seekfs.cache")
@@ -90,27 +85,12 @@ DESCRIPTORS_MAX = 512
 COPY_WINDOW_BYTES = 1 << 20
 
 
-class _Page:
-    """Where a page is. Shared by the table, and by every lease on it."""
-
-    __slots__ = ("crc32c", "file", "identified", "length", "offset", "verified")
-
-    def __init__(self, file: SegmentFile, offset: int, length: int, crc32c: int) -> None:
-        self.file = file
-        self.offset = offset
-        self.length = length
-        self.crc32c = crc32c
-        self.identified = False
-        """Whether this process has read the record's header and found it to be this page's."""
-        self.verified = False
-
-
 class SegmentLease:
     """A page that can be read; see ``PageLease``."""
 
     __slots__ = ("_is_probe", "_key", "_page", "_store", "crc32c", "length")
 
-    def __init__(self, store: SegmentStore, key: PageKey, page: _Page, *, is_probe: bool) -> None:
+    def __init__(self, store: SegmentStore, key: PageKey, page: Place, *, is_probe: bool) -> None:
         self.length = page.length
         self.crc32c = page.crc32c
         self._store = store
@@ -155,10 +135,11 @@ class SegmentStore:
         self._log = SegmentLog(shares_of(ceiling_bytes))
         self._reading = TierSwitch("reading the disk cache", READ_FAULTS_MAX, clock)
         self._writing = TierSwitch("writing the disk cache", WRITE_FAULTS_MAX, clock)
-        self._pages: dict[PageKey, _Page] = {}
+        self._pages: dict[PageKey, Place] = {}
         self._files: dict[int, SegmentFile] = {}
-        self._placed: dict[PageKey, _Page] = {}
+        self._placed: dict[PageKey, Place] = {}
         self._descriptors = Descriptors(_descriptors_max())
+        self._records = Records(directory.store_id, self._descriptors)
         self._hits: deque[PageKey] = deque(maxlen=HITS_NOTED_MAX)
         self._backlog: deque[LogAction] = deque()
         self._stores_active = 0
@@ -206,9 +187,9 @@ class SegmentStore:
         self._hits.append(key)
         return SegmentLease(self, key, page, is_probe=is_probe)
 
-    def _read(self, key: PageKey, page: _Page, view: memoryview, offset: int) -> bool:
+    def _read(self, key: PageKey, page: Place, view: memoryview, offset: int) -> bool:
         try:
-            is_good = self._read_record(key, page, view, offset)
+            is_good = self._records.read(key, page, view, offset)
         except OSError as error:
             self._forget(key, page, f"it cannot be read: {_reason(error)}")
             if error.errno != errno.ENOENT:  # A file that somebody deleted says nothing of the disk.
@@ -219,40 +200,12 @@ class SegmentStore:
         self._reading.worked()
         return is_good
 
-    def _read_record(self, key: PageKey, page: _Page, view: memoryview, offset: int) -> bool:
-        if offset < 0 or offset + len(view) > page.length:
-            raise ValueError(f"bytes {offset} to {offset + len(view)} of a page of {page.length}")
-        fd = page.file.descriptor(self._descriptors)
-        start = page.offset + RECORD_HEADER_LENGTH + offset
-        if page.identified:
-            return read_fully(fd, [view], start)
-        header = bytearray(RECORD_HEADER_LENGTH)
-        if offset == 0:
-            if not read_fully(fd, [memoryview(header), view], page.offset):
-                return False
-        elif not read_fully(fd, [memoryview(header)], page.offset):
-            return False
-        if decode_header(header) != self._header_of(key, page):
-            return False
-        page.identified = True
-        return offset == 0 or read_fully(fd, [view], start)
-
-    def _header_of(self, key: PageKey, page: _Page) -> RecordHeader:
-        return RecordHeader(
-            store_id=self._directory.store_id,
-            segment=page.file.number,
-            offset=page.offset,
-            key=key,
-            length=page.length,
-            crc32c=page.crc32c,
-        )
-
-    def _condemn(self, key: PageKey, page: _Page) -> None:
+    def _condemn(self, key: PageKey, page: Place) -> None:
         with self._lock:
             self._crc_failures += 1
         self._forget(key, page, "its CRC is wrong", is_fault=False)
 
-    def _forget(self, key: PageKey, page: _Page, why: str, *, is_fault: bool = True) -> None:
+    def _forget(self, key: PageKey, page: Place, why: str, *, is_fault: bool = True) -> None:
         """Let nobody find a page any more. Its entry in the index goes with the next ``store``."""
         log.warning(
             "page %s in segment %d at %d is dropped: %s", key.hex()[-16:], page.file.number, page.offset, why
@@ -263,7 +216,7 @@ class SegmentStore:
                 del self._pages[key]
                 self._backlog.extend(self._feed(PageDropped(key)))
 
-    def _release(self, page: _Page, *, is_unused_probe: bool) -> None:
+    def _release(self, page: Place, *, is_unused_probe: bool) -> None:
         if page.file.leave():
             with self._lock:
                 self._backlog.extend(self._feed(SegmentDrained(page.file.number)))
@@ -370,9 +323,9 @@ class SegmentStore:
 
     def _write_page(self, action: WritePage, data: memoryview, crc32c: int) -> LogEvent:
         file = self._file(action.segment)
-        page = _Page(file, action.offset, len(data), crc32c)
+        page = Place(file, action.offset, len(data), crc32c)
         # What this process wrote it does not take for read: the first read back is checked.
-        return self._place(action.key, page, lambda fd: self._write_record(fd, action.key, page, data))
+        return self._place(action.key, page, lambda fd: self._records.write(fd, action.key, page, data))
 
     def _copy_page(self, action: CopyPage) -> LogEvent:
         with self._lock:
@@ -380,12 +333,12 @@ class SegmentStore:
         if old is None or old.file.number != action.source or not old.file.enter():
             return WriteFailed(action.key, action.segment)  # Dropped since.
         try:
-            page = _Page(self._file(action.segment), action.offset, old.length, old.crc32c)
+            page = Place(self._file(action.segment), action.offset, old.length, old.crc32c)
             return self._place(action.key, page, lambda fd: self._copy_record(fd, action.key, old, page))
         finally:
             self._release(old, is_unused_probe=False)
 
-    def _place(self, key: PageKey, page: _Page, write: Callable[[int], bool]) -> LogEvent:
+    def _place(self, key: PageKey, page: Place, write: Callable[[int], bool]) -> LogEvent:
         """Write a record with ``write``, into a segment that another thread may still be making."""
         number = page.file.number
         if not page.file.wait_until_made() or not page.file.enter():
@@ -402,14 +355,9 @@ class SegmentStore:
             self._placed[key] = page
         return PageWritten(key, number)
 
-    def _write_record(self, fd: int, key: PageKey, page: _Page, data: memoryview) -> bool:
-        header = encode_header(self._header_of(key, page))
-        write_fully(fd, [memoryview(header), data, memoryview(padding_of(page.length))], page.offset)
-        return True
-
-    def _copy_record(self, fd: int, key: PageKey, old: _Page, page: _Page) -> bool:
+    def _copy_record(self, fd: int, key: PageKey, old: Place, page: Place) -> bool:
         """The header says what the bytes should be, so that rot on the way is found at the next read."""
-        write_fully(fd, [memoryview(encode_header(self._header_of(key, page)))], page.offset)
+        self._records.write_header(fd, key, page)
         crc = 0
         window = memoryview(bytearray(min(COPY_WINDOW_BYTES, page.length)))
         for start in range(0, page.length, len(window)):
@@ -417,7 +365,7 @@ class SegmentStore:
             if not self._read(key, old, view, start):
                 return False
             crc = crc32c(view, crc)
-            write_fully(fd, [view], page.offset + RECORD_HEADER_LENGTH + start)
+            self._records.write_part(fd, page, view, start)
         if crc != page.crc32c:
             self._condemn(key, old)
         return crc == page.crc32c
@@ -508,7 +456,7 @@ class SegmentStore:
         for number, (capacity, pages) in found.segments.items():
             file = self._files[number] = self._segment_file(number, capacity, made=True)
             for key, entry in pages:
-                self._pages[key] = _Page(file, entry.offset, entry.length, entry.crc32c)
+                self._pages[key] = Place(file, entry.offset, entry.length, entry.crc32c)
             homes = tuple(RestoredPage(key, entry.offset, entry.length) for key, entry in pages)
             restored.append(RestoredSegment(number, capacity, homes))
         with self._lock:

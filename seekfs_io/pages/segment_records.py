@@ -1,0 +1,80 @@
+"""Records in segment files: a header that says whose page it is, the page, and padding.
+
+A record is read by its ``Place``. The first read of one by this process reads its header too, and
+believes nothing where that is not exactly the page's. What fails is an ``OSError``, as the disk
+says it, or False for a record that is damaged; ``seekfs_io.pages.segmentstore`` makes faults of both.
+"""
+
+from __future__ import annotations
+
+from seekfs_core.pages import PageKey
+from seekfs_core.segment_layout import RECORD_HEADER_LENGTH
+from seekfs_io.pages.segment_file import Descriptors, SegmentFile, read_fully, write_fully
+from seekfs_io.pages.segment_format import RecordHeader, decode_header, encode_header, padding_of
+
+
+class Place:
+    """Where a page is. Shared by the table, and by every lease on it."""
+
+    __slots__ = ("crc32c", "file", "identified", "length", "offset", "verified")
+
+    def __init__(self, file: SegmentFile, offset: int, length: int, crc32c: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.length = length
+        self.crc32c = crc32c
+        self.identified = False
+        """Whether this process has read the record's header and found it to be this page's."""
+        self.verified = False
+        """Whether this process has read the whole page back and found its CRC right."""
+
+
+class Records:
+    """Reads and writes records of one store. Thread-safe: it holds nothing that changes."""
+
+    def __init__(self, store_id: bytes, descriptors: Descriptors) -> None:
+        self._store_id = store_id
+        self._descriptors = descriptors
+
+    def read(self, key: PageKey, place: Place, view: memoryview, offset: int) -> bool:
+        """Fill ``view`` from byte ``offset`` of the page; False where the record is not whole or not its."""
+        if offset < 0 or offset + len(view) > place.length:
+            raise ValueError(f"bytes {offset} to {offset + len(view)} of a page of {place.length}")
+        fd = place.file.descriptor(self._descriptors)
+        start = place.offset + RECORD_HEADER_LENGTH + offset
+        if place.identified:
+            return read_fully(fd, [view], start)
+        header = bytearray(RECORD_HEADER_LENGTH)
+        if offset == 0:
+            if not read_fully(fd, [memoryview(header), view], place.offset):
+                return False
+        elif not read_fully(fd, [memoryview(header)], place.offset):
+            return False
+        if decode_header(header) != self._header_of(key, place):
+            return False
+        place.identified = True
+        return offset == 0 or read_fully(fd, [view], start)
+
+    def write(self, fd: int, key: PageKey, place: Place, page: memoryview) -> bool:
+        """Write a whole record. True: all of it is in the file."""
+        header = encode_header(self._header_of(key, place))
+        write_fully(fd, [memoryview(header), page, memoryview(padding_of(place.length))], place.offset)
+        return True
+
+    def write_header(self, fd: int, key: PageKey, place: Place) -> None:
+        """Write a record's header; its page follows with ``write_part``."""
+        write_fully(fd, [memoryview(encode_header(self._header_of(key, place)))], place.offset)
+
+    def write_part(self, fd: int, place: Place, part: memoryview, offset: int) -> None:
+        """Write the page's bytes from ``offset``."""
+        write_fully(fd, [part], place.offset + RECORD_HEADER_LENGTH + offset)
+
+    def _header_of(self, key: PageKey, place: Place) -> RecordHeader:
+        return RecordHeader(
+            store_id=self._store_id,
+            segment=place.file.number,
+            offset=place.offset,
+            key=key,
+            length=place.length,
+            crc32c=place.crc32c,
+        )
