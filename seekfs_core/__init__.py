@@ -48,6 +48,6 @@ Keeping:
 | ``advice``        | what counters say about a namespace, and what to warm |
 
 Events and actions are beside their machine, or where there are many in a module of their own:
-``fetch_messages``, ``segment_messages``, ``publication_protocol``. ``fetch_work`` is what the fetch
-scheduler has in hand.
+``fetch_messages``, ``segment_messages``, ``publication_protocol``. ``fetch_work`` and
+``segment_work`` are the records that the two largest machines keep.
 """

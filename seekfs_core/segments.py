@@ -13,7 +13,7 @@ from the front, never renamed or truncated, and given up whole by unlinking. Rul
 * **Nothing is read from under a reader.** A retired segment lets nobody in and is unlinked when
   the last reader has left it.
 
-What becomes of one segment (``LANDINGS`` has it as a table)::
+What becomes of one segment (``LANDINGS`` in ``segment_work`` has it as a table)::
 
     OPEN ──full──► SEALED ──chosen──► RETIRED ──SegmentDrained──► LEAVING ──SegmentUnlinked──► gone
       │ OpenFailed                                                 ▲  ▲ │ UnlinkFailed
@@ -29,7 +29,6 @@ be carried over before the old file goes. The driver executes actions in the ord
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from typing import assert_never
 
 from attrs import define, field
@@ -67,78 +66,7 @@ from seekfs_core.segment_messages import (
     WriteFailed,
     WritePage,
 )
-
-
-class SegmentState(Enum):
-    OPEN = "open"
-    SEALED = "sealed"
-    FAILED = "failed"
-    RETIRED = "retired"
-    LEAVING = "leaving"
-    STUCK = "stuck"
-    GONE = "gone"
-
-
-_S = SegmentState
-LANDINGS: dict[tuple[SegmentState, type[SegmentEvent]], frozenset[SegmentState]] = {
-    (_S.OPEN, PageWritten): frozenset({_S.OPEN}),
-    (_S.OPEN, PagePublished): frozenset({_S.OPEN}),
-    (_S.OPEN, WriteFailed): frozenset({_S.SEALED}),
-    (_S.OPEN, OpenFailed): frozenset({_S.FAILED}),
-    (_S.SEALED, PageWritten): frozenset({_S.SEALED}),
-    (_S.SEALED, PagePublished): frozenset({_S.SEALED}),
-    (_S.SEALED, WriteFailed): frozenset({_S.SEALED}),
-    (_S.SEALED, OpenFailed): frozenset({_S.FAILED}),
-    (_S.FAILED, WriteFailed): frozenset({_S.FAILED, _S.LEAVING}),
-    (_S.RETIRED, SegmentHeld): frozenset({_S.RETIRED}),
-    (_S.RETIRED, SegmentDrained): frozenset({_S.LEAVING}),
-    (_S.LEAVING, SegmentUnlinked): frozenset({_S.GONE}),
-    (_S.LEAVING, UnlinkFailed): frozenset({_S.STUCK}),
-}
-"""Where an event that names a segment may take it. STUCK is left by an offer, which tries again."""
-
-
-@define
-class _Segment:
-    number: int
-    capacity: int
-    gated: bool
-    """Opened at the cost of another one, so that each of its pages has to be worth it."""
-    state: SegmentState = SegmentState.OPEN
-    used: int = 0
-    placements: int = 0
-    """Pages placed here that have no outcome yet."""
-    copies: int = 0
-    """Pages being carried over from here that have no outcome yet."""
-    pages: dict[PageKey, tuple[int, int]] = field(factory=dict)
-    """Offset and length of each page shown here."""
-
-    @property
-    def cost(self) -> int:
-        return self.capacity + SEGMENT_OVERHEAD_BYTES
-
-    @property
-    def room(self) -> int:
-        return self.capacity - self.used
-
-
-@define
-class _Placement:
-    segment: int
-    offset: int
-    nbytes: int
-    source: int | None = None
-    """The segment that the page is carried over from."""
-    written: bool = False
-
-
-@define
-class _Waiting:
-    """An admitted page that waits for the space of segments on their way out."""
-
-    key: PageKey
-    nbytes: int
-    segments: set[int]
+from seekfs_core.segment_work import LANDINGS, Placement, Segment, SegmentState, Waiting
 
 
 @define
@@ -152,10 +80,10 @@ class SegmentLog:
     """Bytes of the pages that can be read."""
 
     _retention: DiskRetention = field(factory=DiskRetention, init=False)
-    _segments: dict[int, _Segment] = field(factory=dict, init=False)
+    _segments: dict[int, Segment] = field(factory=dict, init=False)
     _homes: dict[PageKey, int] = field(factory=dict, init=False)
-    _placements: dict[PageKey, _Placement] = field(factory=dict, init=False)
-    _waiting: list[_Waiting] = field(factory=list, init=False)
+    _placements: dict[PageKey, Placement] = field(factory=dict, init=False)
+    _waiting: list[Waiting] = field(factory=list, init=False)
     _stuck: list[int] = field(factory=list, init=False)
     _open: int | None = field(default=None, init=False)
     _next: int = field(default=1, init=False)
@@ -249,7 +177,7 @@ class SegmentLog:
                 assert_never(event)
         assert segment.state in landings, (event, segment.state)
 
-    def _placement(self, key: PageKey, segment: _Segment, *, written: bool | None) -> _Placement:
+    def _placement(self, key: PageKey, segment: Segment, *, written: bool | None) -> Placement:
         placement = self._placements.get(key)
         if placement is None or placement.segment != segment.number:
             raise ContractViolation("an outcome of a page that is not placed in this segment")
@@ -257,12 +185,12 @@ class SegmentLog:
             raise ContractViolation("an outcome out of order")
         return placement
 
-    def _written(self, key: PageKey, segment: _Segment, actions: list[LogAction]) -> None:
+    def _written(self, key: PageKey, segment: Segment, actions: list[LogAction]) -> None:
         placement = self._placement(key, segment, written=False)
         placement.written = True
         actions.append(Publish(key, segment.number, placement.offset, placement.nbytes))
 
-    def _published(self, key: PageKey, segment: _Segment, actions: list[LogAction]) -> None:
+    def _published(self, key: PageKey, segment: Segment, actions: list[LogAction]) -> None:
         placement = self._placement(key, segment, written=True)
         del self._placements[key]
         segment.placements -= 1
@@ -279,12 +207,12 @@ class SegmentLog:
             actions.append(DropEntries(((key, segment.number, placement.offset),)))
         self._copy_done(placement.source, actions)
 
-    def _show(self, key: PageKey, segment: _Segment, placement: _Placement, actions: list[LogAction]) -> None:
+    def _show(self, key: PageKey, segment: Segment, placement: Placement, actions: list[LogAction]) -> None:
         segment.pages[key] = (placement.offset, placement.nbytes)
         self._homes[key] = segment.number
         actions.append(Reveal(key, segment.number, placement.offset, placement.nbytes))
 
-    def _write_failed(self, key: PageKey, segment: _Segment, actions: list[LogAction]) -> None:
+    def _write_failed(self, key: PageKey, segment: Segment, actions: list[LogAction]) -> None:
         placement = self._placement(key, segment, written=None)
         del self._placements[key]
         segment.placements -= 1
@@ -304,12 +232,12 @@ class SegmentLog:
         if not source.copies:
             self._retire(source, actions)
 
-    def _close(self, segment: _Segment) -> None:
+    def _close(self, segment: Segment) -> None:
         segment.state = SegmentState.SEALED
         if self._open == segment.number:
             self._open = None
 
-    def _retire(self, segment: _Segment, actions: list[LogAction]) -> None:
+    def _retire(self, segment: Segment, actions: list[LogAction]) -> None:
         self._close(segment)
         segment.state = SegmentState.RETIRED
         pages = tuple(RestoredPage(key, offset, nbytes) for key, (offset, nbytes) in segment.pages.items())
@@ -319,18 +247,18 @@ class SegmentLog:
         if pages:
             actions.append(DropEntries(tuple((page.key, segment.number, page.offset) for page in pages)))
 
-    def _forget(self, key: PageKey, segment: _Segment) -> int:
+    def _forget(self, key: PageKey, segment: Segment) -> int:
         offset, nbytes = segment.pages.pop(key)
         del self._homes[key]
         self._retention.left(key)
         self.held_bytes -= nbytes
         return offset
 
-    def _unlink(self, segment: _Segment, actions: list[LogAction]) -> None:
+    def _unlink(self, segment: Segment, actions: list[LogAction]) -> None:
         segment.state = SegmentState.LEAVING
         actions.append(UnlinkSegment(segment.number))
 
-    def _unlinked(self, segment: _Segment, actions: list[LogAction]) -> None:
+    def _unlinked(self, segment: Segment, actions: list[LogAction]) -> None:
         segment.state = SegmentState.GONE
         del self._segments[segment.number]
         self._retention.forget_segment(segment.number)
@@ -402,10 +330,10 @@ class SegmentLog:
             return 0
         return self.shares.segment_length_max + SEGMENT_OVERHEAD_BYTES
 
-    def _start(self, capacity: int, *, gated: bool, actions: list[LogAction]) -> _Segment:
+    def _start(self, capacity: int, *, gated: bool, actions: list[LogAction]) -> Segment:
         if self._open is not None:
             self._close(self._segments[self._open])
-        segment = _Segment(self._next, capacity, gated)
+        segment = Segment(self._next, capacity, gated)
         self._next += 1
         self._segments[segment.number] = segment
         self._open = segment.number
@@ -413,19 +341,19 @@ class SegmentLog:
         actions.append(OpenSegment(segment.number, capacity))
         return segment
 
-    def _claim(self, segment: _Segment, nbytes: int) -> int:
+    def _claim(self, segment: Segment, nbytes: int) -> int:
         offset = segment.used
         segment.used += record_length(nbytes)
         segment.placements += 1
         assert segment.used <= segment.capacity
         return offset
 
-    def _place(self, key: PageKey, nbytes: int, segment: _Segment, actions: list[LogAction]) -> None:
+    def _place(self, key: PageKey, nbytes: int, segment: Segment, actions: list[LogAction]) -> None:
         offset = self._claim(segment, nbytes)
-        self._placements[key] = _Placement(segment.number, offset, nbytes)
+        self._placements[key] = Placement(segment.number, offset, nbytes)
         actions.append(WritePage(key, segment.number, offset))
 
-    def _place_after_reclaim(self, waiting: _Waiting, actions: list[LogAction]) -> None:
+    def _place_after_reclaim(self, waiting: Waiting, actions: list[LogAction]) -> None:
         record = record_length(waiting.nbytes)
         capacity = self._capacity_for(record)
         # Other offers may have taken the space meanwhile, or opened a segment that will do.
@@ -441,7 +369,7 @@ class SegmentLog:
 
     # A segment is given up
 
-    def _candidates(self, leased: frozenset[int]) -> Iterator[_Segment]:
+    def _candidates(self, leased: frozenset[int]) -> Iterator[Segment]:
         """Segments that can be given up, the least worth keeping first; the open one last."""
         idle = [
             segment
@@ -464,10 +392,10 @@ class SegmentLog:
         )
 
     def _give_up_with_carry(
-        self, target: _Segment, spare: int, leased: frozenset[int], actions: list[LogAction]
+        self, target: Segment, spare: int, leased: frozenset[int], actions: list[LogAction]
     ) -> None:
         missing = spare - self._free_bytes - self._leaving_bytes
-        retired: list[_Segment] = []
+        retired: list[Segment] = []
         for victim in self._candidates(leased):
             if missing <= 0:
                 break
@@ -478,7 +406,7 @@ class SegmentLog:
         for victim in retired:
             self._retire(victim, actions)
 
-    def _carry(self, victim: _Segment, target: _Segment, actions: list[LogAction]) -> None:
+    def _carry(self, victim: Segment, target: Segment, actions: list[LogAction]) -> None:
         """Copy the pages worth keeping into ``target``, at most half a segment of them."""
         budget = min(victim.capacity // 2, target.room)
         for key in self._retention.warm(victim.pages):
@@ -488,7 +416,7 @@ class SegmentLog:
                 continue
             budget -= record
             offset = self._claim(target, nbytes)
-            self._placements[key] = _Placement(target.number, offset, nbytes, source=victim.number)
+            self._placements[key] = Placement(target.number, offset, nbytes, source=victim.number)
             victim.copies += 1
             actions.append(CopyPage(key, victim.number, source_offset, target.number, offset, nbytes))
 
@@ -498,7 +426,7 @@ class SegmentLog:
         """Retire what must go before a segment can be opened; the page waits for it."""
         missing_bytes = cost - self._free_bytes
         missing_entries = 1 - self._entries_free
-        victims: list[_Segment] = []
+        victims: list[Segment] = []
         if missing_bytes <= self._leaving_bytes and missing_entries <= 0:
             # What is on its way out will do; the page after this one will find it gone.
             actions.append(Refuse(key, Refusal.BUSY))
@@ -512,7 +440,7 @@ class SegmentLog:
         if missing_bytes > 0 or missing_entries > 0:
             actions.append(Refuse(key, Refusal.BUSY))
             return
-        self._waiting.append(_Waiting(key, nbytes, {victim.number for victim in victims}))
+        self._waiting.append(Waiting(key, nbytes, {victim.number for victim in victims}))
         for victim in victims:
             self._retire(victim, actions)
 
@@ -532,7 +460,7 @@ class SegmentLog:
         if len(set(keys)) != len(keys) or len({restored.segment for restored in found}) != len(found):
             raise ContractViolation("a page or a segment was restored twice")
         for restored in sorted(found, key=lambda restored: restored.segment):
-            segment = _Segment(restored.segment, restored.capacity, gated=False, state=SegmentState.SEALED)
+            segment = Segment(restored.segment, restored.capacity, gated=False, state=SegmentState.SEALED)
             self._segments[segment.number] = segment
             self._next = segment.number + 1
             self.claimed_bytes += segment.cost

@@ -57,7 +57,8 @@ from seekfs_core.segment_messages import (
     WriteFailed,
     WritePage,
 )
-from seekfs_core.segments import LANDINGS, SegmentLog, SegmentState
+from seekfs_core.segment_work import LANDINGS, SegmentState
+from seekfs_core.segments import SegmentLog
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
