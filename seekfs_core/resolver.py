@@ -132,7 +132,11 @@ class ServeCurrent:
 
 @frozen
 class KeepHead:
-    """Remember over a restart that this is the current version."""
+    """Remember over a restart that HEAD had come to this version, whose manifest is good.
+
+    What HEAD names is remembered only then: the last good version is what a restart without a
+    store can serve.
+    """
 
     ns: str
     version: int
@@ -163,10 +167,12 @@ class _Waiter:
 
 @define(eq=False)
 class _Namespace:
-    """What is known of one namespace. ``floor`` is the highest version that HEAD ever named."""
+    """What is known of one namespace. ``floor`` is the highest version that HEAD ever named, ``kept``
+    the highest that is remembered over a restart."""
 
     name: str
     floor: int = 0
+    kept: int = 0
     current: Manifest | None = None
     head_at: float = float("-inf")  # When HEAD was last read, or last failed to be.
     head_error: SeekfsError | None = None
@@ -205,6 +211,7 @@ class ManifestResolver:
                 for ns, version in heads.items():
                     known = self._namespaces.setdefault(ns, _Namespace(ns))
                     known.floor = max(known.floor, version)
+                    known.kept = max(known.kept, version)
             case ResolveWanted(waiter, ns, version):
                 self._resolve(ns, _Waiter(waiter, version, now), actions)
             case WaiterLeft(waiter):
@@ -375,10 +382,8 @@ class ManifestResolver:
                 return
             # A namespace that lost its HEAD is served as it was last seen, marked stale.
             version = ns.floor
-        if version > ns.floor:
-            ns.floor = version
-            actions.append(KeepHead(ns.name, version))
         # A HEAD that went back is not followed: within a node the current version never does.
+        ns.floor = max(ns.floor, version)
         self._settle(ns, actions)
 
     def _head_failed(self, ns: _Namespace, error: SeekfsError, actions: list[ResolverAction]) -> None:
@@ -478,6 +483,9 @@ class ManifestResolver:
                 actions.append(Resolved(waiter.number, ns.current, self._is_stale(ns)))
             else:
                 actions.append(Resolved(waiter.number, manifest, False))
+        if ns.kept < manifest.version <= ns.floor:
+            ns.kept = manifest.version
+            actions.append(KeepHead(ns.name, ns.kept))
 
     def _manifest_settled(self, ns: _Namespace, version: int) -> list[_Waiter]:
         del ns.manifest_asked_at[version]

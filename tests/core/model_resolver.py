@@ -82,8 +82,9 @@ class WatchedResolver:
         self.asked.clear()
         self.reading_heads.clear()
         self.reading_manifests.clear()
-        for known in self.known.values():
+        for ns, known in self.known.items():
             known.head_at, known.head_good, known.serves = float("-inf"), False, False
+            known.head_max = self.kept_heads.get(ns, 0)
             known.read.clear()
             known.failed_at.clear()
         self.feed(Restored(dict(self.kept_heads)))
@@ -146,6 +147,8 @@ class WatchedResolver:
                 assert until == (float("inf") if pinned else known.head_at + ttl)
             case KeepHead(ns, version):
                 assert version > self.kept_heads.get(ns, 0)
+                assert version <= self.of(ns).head_max, "HEAD has not come to it"
+                assert version in self.of(ns).read, "nobody knows that it is good"
                 self.kept_heads[ns] = version
 
     def _check_resolved(self, asked: Asked, manifest: Manifest, stale: bool) -> None:

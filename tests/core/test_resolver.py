@@ -75,8 +75,12 @@ def error_in(actions: tuple[ResolverAction, ...]) -> SeekfsError:
 def test_the_first_request_reads_head_then_the_manifest_and_says_how_long_it_answers() -> None:
     watched = make()
     assert watched.feed(ResolveWanted(1, "dev", None), 5.0) == (ReadHead("dev"),)
-    assert watched.feed(HeadRead("dev", 2), 6.0) == (KeepHead("dev", 2), ReadManifest("dev", 2))
-    assert watched.feed(ManifestRead(V2), 7.0) == (ServeCurrent(V2, 6.0 + TTL), Resolved(1, V2, False))
+    assert watched.feed(HeadRead("dev", 2), 6.0) == (ReadManifest("dev", 2),)
+    assert watched.feed(ManifestRead(V2), 7.0) == (
+        ServeCurrent(V2, 6.0 + TTL),
+        Resolved(1, V2, False),
+        KeepHead("dev", 2),
+    )
     assert watched.resolver.current_versions() == {"dev": V2}
 
 
@@ -84,11 +88,11 @@ def test_one_read_however_many_ask() -> None:
     watched = make()
     assert watched.feed(ResolveWanted(1, "dev", None)) == (ReadHead("dev"),)
     assert [watched.feed(ResolveWanted(waiter, "dev", None)) for waiter in range(2, 65)] == [()] * 63
-    assert watched.feed(HeadRead("dev", 1)) == (KeepHead("dev", 1), ReadManifest("dev", 1))
+    assert watched.feed(HeadRead("dev", 1)) == (ReadManifest("dev", 1),)
     # Who comes between HEAD and manifest waits for the manifest, too.
     assert watched.feed(ResolveWanted(65, "dev", None)) == ()
     assert watched.feed(ResolveWanted(66, "dev", 1)) == ()
-    _, *answers = watched.feed(ManifestRead(V1))
+    _, *answers, _ = watched.feed(ManifestRead(V1))
     assert answers == [Resolved(waiter, V1, False) for waiter in range(1, 67)]
 
 
@@ -103,8 +107,12 @@ def test_head_is_read_once_a_ttl() -> None:
 def test_a_new_version_is_followed() -> None:
     watched = at_version_1()
     watched.feed(ResolveWanted(2, "dev", None), 10.0)
-    assert watched.feed(HeadRead("dev", 2)) == (KeepHead("dev", 2), ReadManifest("dev", 2))
-    assert watched.feed(ManifestRead(V2)) == (ServeCurrent(V2, 20.0), Resolved(2, V2, False))
+    assert watched.feed(HeadRead("dev", 2)) == (ReadManifest("dev", 2),)
+    assert watched.feed(ManifestRead(V2)) == (
+        ServeCurrent(V2, 20.0),
+        Resolved(2, V2, False),
+        KeepHead("dev", 2),
+    )
     assert watched.feed(ResolveWanted(3, "dev", 1)) == (Resolved(3, V1, False),)
 
 
@@ -132,7 +140,7 @@ def test_who_waited_for_an_older_manifest_is_not_taken_back_to_it() -> None:
     watched.feed(HeadRead("dev", 1))
     watched.feed(ResolveWanted(2, "dev", None), 0.5)
     watched.feed(HeadRead("dev", 2))
-    assert watched.feed(ManifestRead(V2))[-1] == Resolved(2, V2, False)
+    assert Resolved(2, V2, False) in watched.feed(ManifestRead(V2))
     assert watched.feed(ManifestRead(V1)) == (Resolved(1, V2, False),)
     assert watched.feed(ResolveWanted(3, "dev", 1)) == (Resolved(3, V1, False),)
 
@@ -141,11 +149,15 @@ def test_a_request_that_left_gets_no_answer_and_its_read_serves_the_others() -> 
     watched = make()
     watched.feed(ResolveWanted(1, "dev", None))
     watched.feed(WaiterLeft(1))
-    assert watched.feed(HeadRead("dev", 1)) == (KeepHead("dev", 1),)
+    assert watched.feed(HeadRead("dev", 1)) == ()
     assert watched.feed(ResolveWanted(2, "dev", None)) == (ReadManifest("dev", 1),)
     watched.feed(ResolveWanted(3, "dev", 1))
     watched.feed(WaiterLeft(2))
-    assert watched.feed(ManifestRead(V1)) == (ServeCurrent(V1, TTL), Resolved(3, V1, False))
+    assert watched.feed(ManifestRead(V1)) == (
+        ServeCurrent(V1, TTL),
+        Resolved(3, V1, False),
+        KeepHead("dev", 1),
+    )
 
 
 # --- versions by number ---------------------------------------------------------------------
@@ -155,8 +167,12 @@ def test_a_version_at_or_below_head_costs_one_read_and_is_kept() -> None:
     watched = at_version_1()
     watched.feed(ResolveWanted(2, "dev", 3))  # Above what is known of HEAD, which is fresh.
     watched.feed(ResolveWanted(3, "dev", 3), 10.0)
-    assert watched.feed(HeadRead("dev", 3)) == (KeepHead("dev", 3), ReadManifest("dev", 3))
-    assert watched.feed(ManifestRead(V3)) == (ServeCurrent(V3, 20.0), Resolved(3, V3, False))
+    assert watched.feed(HeadRead("dev", 3)) == (ReadManifest("dev", 3),)
+    assert watched.feed(ManifestRead(V3)) == (
+        ServeCurrent(V3, 20.0),
+        Resolved(3, V3, False),
+        KeepHead("dev", 3),
+    )
     assert watched.feed(ResolveWanted(4, "dev", 2)) == (ReadManifest("dev", 2),)
     assert watched.feed(ManifestRead(V2)) == (Resolved(4, V2, False),)
     assert watched.feed(ResolveWanted(5, "dev", 2)) == (Resolved(5, V2, False),)
@@ -209,8 +225,8 @@ def test_a_pin_is_served_without_ever_reading_head() -> None:
 def test_a_pin_survives_head_moving() -> None:
     watched = make({"dev": 1})
     watched.feed(ResolveWanted(1, "dev", 2))
-    assert watched.feed(HeadRead("dev", 2)) == (KeepHead("dev", 2), ReadManifest("dev", 2))
-    assert watched.feed(ManifestRead(V2)) == (Resolved(1, V2, False),)
+    assert watched.feed(HeadRead("dev", 2)) == (ReadManifest("dev", 2),)
+    assert watched.feed(ManifestRead(V2)) == (Resolved(1, V2, False), KeepHead("dev", 2))
     assert watched.feed(ResolveWanted(2, "dev", None)) == (ReadManifest("dev", 1),)
     assert watched.feed(ManifestRead(V1))[-1] == Resolved(2, V1, False)
     assert watched.resolver.current_versions() == {"dev": V1}
@@ -245,7 +261,7 @@ def test_a_bad_new_manifest_does_not_replace_a_good_one() -> None:
     assert watched.feed(ResolveWanted(4, "dev", 2)) == (NotResolved(4, BAD),)
     watched.feed(ResolveWanted(5, "dev", None), 20.0)
     assert watched.feed(HeadRead("dev", 2)) == (ReadManifest("dev", 2),)
-    assert watched.feed(ManifestRead(V2))[-1] == Resolved(5, V2, False)
+    assert Resolved(5, V2, False) in watched.feed(ManifestRead(V2))
 
 
 def test_what_head_named_first_serves_when_what_it_names_now_is_bad() -> None:
@@ -254,7 +270,7 @@ def test_what_head_named_first_serves_when_what_it_names_now_is_bad() -> None:
     watched.feed(HeadRead("dev", 1))
     watched.feed(ResolveWanted(2, "dev", None), 10.0)
     watched.feed(HeadRead("dev", 2))
-    assert watched.feed(ManifestRead(V1))[-1] == Resolved(1, V1, False)
+    assert Resolved(1, V1, False) in watched.feed(ManifestRead(V1))
     assert watched.feed(ManifestFailed("dev", 2, BAD))[0] == Resolved(2, V1, False)
 
 
@@ -265,7 +281,11 @@ def test_who_waited_for_a_manifest_that_failed_gets_the_one_that_head_names_now(
     watched.feed(ResolveWanted(2, "dev", None), 10.0)
     watched.feed(HeadRead("dev", 2))
     assert watched.feed(ManifestFailed("dev", 1, BAD)) == ()
-    assert watched.feed(ManifestRead(V2))[1:] == (Resolved(2, V2, False), Resolved(1, V2, False))
+    assert watched.feed(ManifestRead(V2))[1:] == (
+        Resolved(2, V2, False),
+        Resolved(1, V2, False),
+        KeepHead("dev", 2),
+    )
 
 
 def test_where_there_is_no_good_one_the_error_is_told_and_costs_nothing_twice() -> None:
@@ -308,7 +328,7 @@ def test_a_namespace_that_is_made_later_is_found() -> None:
     watched.feed(HeadRead("dev", None))
     watched.feed(ResolveWanted(2, "dev", None), 10.0)
     watched.feed(HeadRead("dev", 1))
-    assert watched.feed(ManifestRead(V1))[-1] == Resolved(2, V1, False)
+    assert Resolved(2, V1, False) in watched.feed(ManifestRead(V1))
 
 
 @pytest.mark.parametrize("answer", ["none", "failed", "no manifest"])
@@ -432,7 +452,7 @@ def test_a_slow_new_manifest_is_waited_for_only_so_long() -> None:
     assert watched.feed(Tick(), 11.0) == (Resolved(2, V1, False),)
     assert watched.feed(Tick(), 11.4) == (Resolved(3, V1, False),)
     assert watched.feed(ResolveWanted(4, "dev", None), 11.5) == (Resolved(4, V1, False),)
-    assert watched.feed(ManifestRead(V2), 13.0) == (ServeCurrent(V2, 20.4),)
+    assert watched.feed(ManifestRead(V2), 13.0) == (ServeCurrent(V2, 20.4), KeepHead("dev", 2))
 
 
 def test_who_has_nothing_else_to_be_served_waits_as_long_as_it_takes() -> None:
@@ -443,3 +463,16 @@ def test_who_has_nothing_else_to_be_served_waits_as_long_as_it_takes() -> None:
     assert watched.feed(Tick(), 100.0) == ()
     assert watched.feed(HeadRead("dev", 1), 101.0)[-1] == ReadManifest("dev", 1)
     assert watched.feed(Tick(), 200.0) == ()
+
+
+def test_after_a_restart_without_a_store_the_last_good_version_is_served() -> None:
+    """HEAD had come to version 2, whose manifest is bad: it is not what a restart goes by."""
+    watched = at_version_1()
+    watched.feed(ResolveWanted(2, "dev", None), TTL)
+    watched.feed(HeadRead("dev", 2))
+    watched.feed(ManifestFailed("dev", 2, BAD))
+    assert watched.kept_heads == {"dev": 1}
+    watched.restart()
+    watched.feed(ResolveWanted(1, "dev", None))
+    assert watched.feed(HeadFailed("dev", BAD)) == (ReadManifest("dev", 1),)
+    assert watched.feed(ManifestRead(V1)) == (Resolved(1, V1, True),)
