@@ -203,7 +203,7 @@ class ReadStream:
         try:
             at = start
             while at < stop:
-                window = self._scratch_window()[: min(stop - at, WINDOW_BYTES)]
+                window = self._scratch_window()[: stop - at]
                 try:
                     if not lease.readinto(window, at):
                         break
@@ -229,14 +229,15 @@ class ReadStream:
 
     def _scratch_window(self) -> memoryview:
         if self._scratch is None:
-            self._await_room(WINDOW_BYTES)
-            self._scratch = memoryview(bytearray(WINDOW_BYTES))
+            length = min(WINDOW_BYTES, self._setting.limits.room_bytes_max)
+            self._await_room(length)
+            self._scratch = memoryview(bytearray(length))
         return self._scratch
 
     def _drop_scratch(self) -> None:
         if self._scratch is not None:
-            self._scratch = None
-            self._setting.fetcher.return_room(WINDOW_BYTES)
+            length, self._scratch = len(self._scratch), None
+            self._setting.fetcher.return_room(length)
 
     def _read_back(self, lease: PageLease, key: PageKey) -> PageBuffer | None:
         """All of a page from disk, checked the first time; None on a fault, and the page is gone there."""

@@ -309,6 +309,17 @@ def test_a_small_slice_of_a_page_known_to_be_good_is_read_from_disk_alone(
     assert len(store.gets) == gets
 
 
+def test_a_small_slice_fits_the_smallest_room(store: TroubledStore, planes: Planes) -> None:
+    data = some_bytes(2 * PAGE)
+    write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
+    plane = planes(l1_mib=0.07, inflight_mib=0.125)
+    assert read(plane, [("a", 0, len(data))]) == data
+    until(lambda: plane.statistics().write_behind_bytes == 0)
+    for _ in range(2):
+        assert read(plane, [("a", 5, 10), ("a", PAGE + 5, 10)]) == data[5:15] + data[PAGE + 5 : PAGE + 15]
+    assert plane.statistics().bytes_from["l2"] > 0
+
+
 def test_a_batch_that_comes_back_to_pages_that_no_tier_keeps_fetches_each_once(
     store: TroubledStore, planes: Planes
 ) -> None:
