@@ -31,6 +31,7 @@ Reading:
 | ``readahead``   | what a read asks for ahead of the slice it is at |
 | ``reuse``       | which pages a read keeps at hand because it comes back to them |
 | ``readback``    | how much of a page on disk is read for a slice of it |
+| ``patience``    | how long a read waits, and how often it looks |
 | ``fetch``       | when each GET starts, who waits for it, what a failure means to them |
 | ``room``        | an account of the memory of page buffers |
 | ``budget``      | when the next request may start |

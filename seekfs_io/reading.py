@@ -22,7 +22,6 @@ from crc32c import crc32c
 
 from seekfs_core import grid
 from seekfs_core.errors import (
-    DeadlineExceeded,
     SeekfsError,
     ShuttingDown,
     StoreUnavailable,
@@ -30,6 +29,7 @@ from seekfs_core.errors import (
 from seekfs_core.fetch_messages import FetchLimits, PageSource
 from seekfs_core.manifest import FileEntry
 from seekfs_core.pages import FileKey, PageKey, page_key
+from seekfs_core.patience import LOOKS_MAX, Patience
 from seekfs_core.plan import ReadPlan
 from seekfs_core.readahead import PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
 from seekfs_core.readback import WINDOW_BYTES, reads_whole_page
@@ -40,9 +40,6 @@ from seekfs_io.pages.ram import PageBuffer, RamPages
 
 RAM, DISK, STORE = TIERS = ("l1", "l2", "store")
 """Where the bytes of a slice came from, as metrics and /advisor name it."""
-
-LOOKS_MAX = 100
-"""How often a page may slip from tier to tier while it is being looked for, before that is an error."""
 
 
 @define
@@ -94,7 +91,7 @@ class ReadStream:
         self._held: dict[PageKey, PageBuffer] = {}
         self._failed: dict[PageKey, SeekfsError] = {}
         self._scratch: memoryview | None = None
-        self._overdue = False
+        self._patience = Patience(setting.wait_seconds_max)
         self._closed = False
 
     def __iter__(self) -> Iterator[memoryview]:
@@ -369,40 +366,33 @@ class ReadStream:
     def _await_page(self, key: PageKey) -> None:
         """Until the page has come or failed, or is no longer on its way."""
         told = False
-        until = time.monotonic() + self._setting.wait_seconds_max
+        self._patience.begin(time.monotonic())
         while key in self._expected:
             if not told and self._inbox.empty():
                 self._setting.fetcher.wait_for(self._join(), key)
                 told = True
-            letter = self._next_letter(until)
-            self._take_in(letter, waits_for=key)
+            self._take_in(self._next_letter(), waits_for=key)
 
     def _await_room(self, length: int) -> None:
         read = self._join()
         self._setting.fetcher.want_room(read, length)
-        until = time.monotonic() + self._setting.wait_seconds_max
+        self._patience.begin(time.monotonic())
         told = False
         while True:
             if not told and self._inbox.empty():
                 self._setting.fetcher.wait_for(read, None)
                 told = True
-            letter = self._next_letter(until)
+            letter = self._next_letter()
             # A grant that came too late for an earlier wait may have another length.
             if isinstance(letter, RoomGranted) and letter.length == length:
                 return
             self._take_in(letter, waits_for=None)
 
-    def _next_letter(self, until: float) -> Letter:
+    def _next_letter(self) -> Letter:
         try:
-            if self._overdue:
-                return self._inbox.get_nowait()
-            return self._inbox.get(timeout=max(0.0, until - time.monotonic()))
+            return self._inbox.get(timeout=self._patience.seconds_left(time.monotonic()))
         except queue.Empty:
-            # The rest of a batch takes what is there and waits no more: one deadline a request, not an item.
-            self._overdue = True
-            raise DeadlineExceeded(
-                f"waited {self._setting.wait_seconds_max:g} seconds for a page (api.request_deadline_sec)"
-            ) from None
+            raise self._patience.spent() from None
 
     def _take_in(self, letter: Letter, *, waits_for: PageKey | None) -> None:
         match letter:

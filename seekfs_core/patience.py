@@ -1,0 +1,39 @@
+"""How long one read waits for what it needs, and how often it looks for it.
+
+Each wait has a bound of its own, so that a long read that makes progress is never late. But once one
+wait was too long, the read takes what is there and waits no more: the items of a batch wait once
+together for a store that hangs, and not each for itself.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from seekfs_core.errors import DeadlineExceeded
+
+LOOKS_MAX = 100
+"""How often a page may slip from tier to tier while it is looked for, before that is an error."""
+
+
+@define
+class Patience:
+    """``wait_seconds_max`` is the bound of a wait (``api.request_deadline_sec``); times are monotonic."""
+
+    wait_seconds_max: float
+    _until: float = field(default=float("inf"), init=False)
+    _is_spent: bool = field(default=False, init=False)
+
+    def begin(self, now: float) -> None:
+        """A wait begins."""
+        self._until = now + self.wait_seconds_max
+
+    def seconds_left(self, now: float) -> float:
+        """How long it may go on; 0 once any wait of this read was too long."""
+        return 0.0 if self._is_spent else max(0.0, self._until - now)
+
+    def spent(self) -> DeadlineExceeded:
+        """The wait was too long: what to say of that."""
+        self._is_spent = True
+        return DeadlineExceeded(
+            f"waited {self.wait_seconds_max:g} seconds for a page (api.request_deadline_sec)"
+        )

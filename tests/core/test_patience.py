@@ -1,0 +1,25 @@
+"""seekfs_core.patience: one bound a wait, and one wait too long a read."""
+
+from __future__ import annotations
+
+from seekfs_core.patience import Patience
+
+
+def test_each_wait_has_the_whole_bound() -> None:
+    patience = Patience(5)
+    for began in (10.0, 1000.0):
+        patience.begin(began)
+        assert patience.seconds_left(began) == 5
+        assert patience.seconds_left(began + 4) == 1
+        assert patience.seconds_left(began + 6) == 0
+
+
+def test_after_one_wait_that_was_too_long_there_is_none() -> None:
+    patience = Patience(0.5)
+    patience.begin(10.0)
+    error = patience.spent()
+    assert error.status == 504
+    assert "waited 0.5 seconds" in error.detail
+    assert "api.request_deadline_sec" in error.detail
+    patience.begin(20.0)
+    assert patience.seconds_left(20.0) == 0
