@@ -4,7 +4,8 @@ gunicorn 27's threaded worker leaves three doors open, which this closes:
 
 * A client that stops reading, or stops half-way through sending a request, blocks its thread for ever.
   Here ``SO_SNDTIMEO`` and ``SO_RCVTIMEO`` bound every wait for it; when one runs out, the connection is
-  closed quietly (``Disconnected``), not with a traceback.
+  closed quietly (``Disconnected``), not with a traceback. Of a request, the sum of the waits is bounded too
+  (``expect_within``): one that comes a byte at a time never lets a single wait run out.
 * A connection on which nothing was sent yet holds a thread for five seconds. Here it waits in the
   poller, like one that is kept alive.
 * Closing a connection gracefully waits up to two seconds for the client, in the one thread that accepts
@@ -16,8 +17,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from gunicorn.workers.gthread import TConn  # type: ignore[import-untyped]
@@ -57,6 +60,8 @@ class ClientSocket(socket.socket):
 
     has_stopped_reading = False
     patience_seconds = 0.0
+    _expected_seconds = math.inf
+    _expected_until = math.inf
 
     def set_patience(self, seconds: float) -> None:
         """Bound the wait for any progress of a send, and for the next bytes of a request."""
@@ -67,6 +72,11 @@ class ClientSocket(socket.socket):
         self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bound)
         self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
 
+    def expect_within(self, seconds: float) -> None:
+        """From now on, what is waited for has to come within this time, in however many pieces."""
+        self._expected_seconds = seconds
+        self._expected_until = time.monotonic() + seconds
+
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         try:
             super().sendall(data, flags)
@@ -74,6 +84,10 @@ class ClientSocket(socket.socket):
             raise self._seen_as_gone(error, "reading") from None
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
+        if time.monotonic() > self._expected_until and self.gettimeout() is None:
+            reason = f"the client took more than {self._expected_seconds:g} seconds to send a request"
+            log.info("%s: %s", self._peer(), reason)
+            raise Disconnected(reason)
         try:
             return super().recv(size, flags)
         except OSError as error:

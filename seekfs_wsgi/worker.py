@@ -98,7 +98,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Connections that a thread is with now. Sets take one item at a time without a lock."""
         self.leaving: dict[Connection, None] = {}
         """Connections that have had their last answer, and whose clients are yet to close."""
-        self._patience_seconds = daemon.running_config().api.send_timeout_sec
+        api = daemon.running_config().api
+        self._patience_seconds = api.send_timeout_sec
+        self._deadline_seconds = api.request_deadline_sec
 
     def init_process(self) -> None:
         _die_with(self.ppid)
@@ -138,11 +140,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return True
 
     def handle(self, conn: Connection) -> Any:
+        conn.sock.expect_within(self._patience_seconds)
         self.in_hand.add(conn)
         try:
             return super().handle(conn)
         finally:
             self.in_hand.discard(conn)
+
+    def handle_request(self, req: Any, conn: Connection) -> Any:
+        """The head has come; a body may be long and its client slow."""
+        conn.sock.expect_within(self._deadline_seconds)
+        return super().handle_request(req, conn)
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
         """Called on the polling thread when a thread is done with a connection."""

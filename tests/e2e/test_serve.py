@@ -404,6 +404,31 @@ def test_clients_that_stop_sending_do_not_hold_the_daemon(impatient: Daemon) -> 
     assert impatient.log.count("stopped sending") == before + 4
 
 
+def test_clients_that_send_a_byte_at_a_time_do_not_hold_the_daemon(impatient: Daemon) -> None:
+    """Never silent for ``send_timeout_sec``, and never done."""
+    answered = threading.Event()
+
+    def trickle(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # It was given up.
+            while not answered.wait(0.2):
+                connection.sendall(b"a")
+
+    with contextlib.ExitStack() as stack:
+        threads = []
+        for _ in range(4):
+            stuck = stack.enter_context(raw_connection(impatient.port, b"GET /healthz HTTP/1.1\r\nX: "))
+            threads.append(threading.Thread(target=trickle, args=(stuck,), daemon=True))
+            threads[-1].start()
+        # Until a thread has such a connection in hand, the daemon may answer others.
+        stack.callback(answered.set)
+        wait_until(lambda: "to send a request" in impatient.log, "one was given up")
+        with Wire(impatient.port) as wire:
+            assert wire.get("/healthz").body == b"ok"
+        answered.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_connections_on_which_nothing_is_sent_hold_no_thread(impatient: Daemon) -> None:
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(raw_connection(impatient.port)) for _ in range(40)]

@@ -44,6 +44,31 @@ def test_a_client_that_stops_sending_is_given_up(pair: Pair) -> None:
     assert not ours.has_stopped_reading
 
 
+def test_a_client_that_sends_a_byte_at_a_time_is_given_up(pair: Pair) -> None:
+    ours, client = pair
+
+    def receive_for_ever() -> None:
+        while True:
+            client.sendall(b"x")
+            assert ours.recv(100)
+
+    ours.set_patience(30)
+    ours.expect_within(0.05)
+    with pytest.raises(Disconnected, match=r"more than 0\.05 seconds"):
+        receive_for_ever()
+    ours.expect_within(30)
+    client.sendall(b"y")
+    assert ours.recv(100)
+
+
+def test_what_nobody_waits_for_has_all_the_time(pair: Pair) -> None:
+    ours, _ = pair
+    ours.expect_within(-1)
+    ours.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        ours.recv(100)
+
+
 @pytest.mark.parametrize("seconds", [0.000_000_1, 0.25, 1, 1.5, 86_400])
 def test_patience_is_never_for_ever(pair: Pair, seconds: float) -> None:
     ours, _ = pair
