@@ -38,6 +38,7 @@ def test_64_mib_of_disk_under_1_gib_of_reads(
             answer = requests.get(f"{daemon.url}/blob?ns={ns}&path={path}", timeout=WAIT_SECONDS)
             assert answer.content == files[path].data
             read += len(answer.content)
+    print(f"at most {disk.peak / MIB:.1f} MiB in {len(disk.samples)} samples")
     assert len(disk.samples) > 100
     assert disk.peak <= CEILING_BYTES
     # It was used, and gave up pages for others: a tier that keeps nothing would pass the above.

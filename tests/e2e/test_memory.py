@@ -138,6 +138,7 @@ def test_memory_stays_under_the_ceilings_while_2_gib_stream_cold(
                 check_bytes(answer, items_content())
             case _:
                 check_frames(answer, ITEMS)
+    print(f"{way}: at most {memory.peak / MIB:.0f} MiB in {len(memory.samples)} samples")
     assert len(memory.samples) > 10
     assert memory.peak <= L1_BYTES + INFLIGHT_BYTES + BESIDE_BYTES
 
