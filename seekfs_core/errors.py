@@ -246,6 +246,14 @@ def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:
             return StoreAnswered(where, **facts)
 
 
+def is_absence(failure: StoreFailure) -> bool:
+    """Whether a failure says that there is no such object.
+
+    A missing bucket is none: it is a mistake in the configuration, and nothing to remember of a name.
+    """
+    return failure.kind is FailureKind.MISSING and failure.code != "NoSuchBucket"
+
+
 @frozen
 class Problem:
     """One thing wrong with an input, and where: ``$.files[3].size``, ``cache.l2.backend``."""

@@ -16,135 +16,34 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from seekfs_core.errors import (
     ContractViolation,
-    FailureKind,
     NoSuchNamespace,
     NoSuchVersion,
     SeekfsError,
-    StoreFailure,
 )
 from seekfs_core.machine import Tick, advance
 from seekfs_core.manifest import Manifest
-
-# --- events ---------------------------------------------------------------------------------
-
-
-@frozen
-class Restored:
-    """What an earlier process of this node had seen: the current version of each namespace."""
-
-    heads: Mapping[str, int]
-
-
-@frozen
-class ResolveWanted:
-    """A request wants the current version of ``ns``, or ``version`` of it."""
-
-    waiter: int
-    ns: str
-    version: int | None
-
-
-@frozen
-class WaiterLeft:
-    """A request no longer waits."""
-
-    waiter: int
-
-
-@frozen
-class HeadRead:
-    """HEAD of a namespace names this version, or None: there is no HEAD."""
-
-    ns: str
-    version: int | None
-
-
-@frozen
-class HeadFailed:
-    """HEAD of a namespace could not be read, or holds something else than a version."""
-
-    ns: str
-    error: SeekfsError
-
-
-@frozen
-class ManifestRead:
-    manifest: Manifest
-
-
-@frozen
-class ManifestFailed:
-    """A manifest could not be read or fails its checks; with None there is no such object."""
-
-    ns: str
-    version: int
-    error: SeekfsError | None
-
-
-ResolverEvent: TypeAlias = (
-    Restored | ResolveWanted | WaiterLeft | HeadRead | HeadFailed | ManifestRead | ManifestFailed | Tick
+from seekfs_core.resolver_messages import (
+    HeadFailed,
+    HeadRead,
+    KeepHead,
+    ManifestFailed,
+    ManifestRead,
+    NotResolved,
+    ReadHead,
+    ReadManifest,
+    Resolved,
+    ResolverAction,
+    ResolverEvent,
+    ResolveWanted,
+    Restored,
+    ServeCurrent,
+    WaiterLeft,
 )
-
-# --- actions --------------------------------------------------------------------------------
-
-
-@frozen
-class ReadHead:
-    """Read ``namespaces/{ns}/HEAD``."""
-
-    ns: str
-
-
-@frozen
-class ReadManifest:
-    """Read a manifest: the copy kept on this node if there is a good one, else the store's."""
-
-    ns: str
-    version: int
-
-
-@frozen
-class Resolved:
-    waiter: int
-    manifest: Manifest
-    stale: bool
-
-
-@frozen
-class NotResolved:
-    waiter: int
-    error: SeekfsError
-
-
-@frozen
-class ServeCurrent:
-    """Until ``until`` (monotonic seconds) this manifest answers for its namespace without asking."""
-
-    manifest: Manifest
-    until: float
-
-
-@frozen
-class KeepHead:
-    """Remember over a restart that HEAD had come to this version, whose manifest is good.
-
-    What HEAD names is remembered only then: the last good version is what a restart without a
-    store can serve.
-    """
-
-    ns: str
-    version: int
-
-
-ResolverAction: TypeAlias = ReadHead | ReadManifest | Resolved | NotResolved | ServeCurrent | KeepHead
-
-# --- the machine ----------------------------------------------------------------------------
 
 HEAD_PATIENCE_SECONDS = 1.0
 """How long a read waits for HEAD, and for a new manifest, when the last good version could serve it."""
@@ -537,14 +436,6 @@ class ManifestResolver:
         pinned = {(ns, version) for ns, version in self.pins.items()}
         for old in [old for old in self._manifests if old not in pinned][:-MANIFESTS_KEPT_MAX]:
             del self._manifests[old]
-
-
-def is_absence(failure: StoreFailure) -> bool:
-    """Whether a failed read of HEAD or of a manifest says that there is no such thing.
-
-    A missing bucket is none: it is a mistake in the configuration, and nothing to remember of a name.
-    """
-    return failure.kind is FailureKind.MISSING and failure.code != "NoSuchBucket"
 
 
 def _no_namespace(name: str) -> NoSuchNamespace:

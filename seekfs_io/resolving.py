@@ -25,17 +25,18 @@ from seekfs_core.errors import (
     ShuttingDown,
     StoreFailure,
     error_of,
+    is_absence,
 )
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest, decode_manifest
 from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
-from seekfs_core.resolver import (
+from seekfs_core.resolver import ManifestResolver
+from seekfs_core.resolver_messages import (
     HeadFailed,
     HeadRead,
     KeepHead,
     ManifestFailed,
     ManifestRead,
-    ManifestResolver,
     NotResolved,
     ReadHead,
     ReadManifest,
@@ -45,7 +46,6 @@ from seekfs_core.resolver import (
     Restored,
     ServeCurrent,
     WaiterLeft,
-    is_absence,
 )
 from seekfs_io.fetching import Fetcher
 from seekfs_io.objects.base import ReadableStore
@@ -257,7 +257,18 @@ class Resolving:
         self._shelf.keep(ns, version, stored)
 
     def _decode(self, stored: bytes, ns: str, version: int) -> Manifest:
-        return decode_manifest(stored, ns=ns, version=version, max_bytes=self._manifest_bytes_max)
+        """Raises ``SeekfsError`` and nothing else: whoever waits for a manifest has to hear of it."""
+        try:
+            return decode_manifest(stored, ns=ns, version=version, max_bytes=self._manifest_bytes_max)
+        except SeekfsError:
+            raise
+        except Exception as error:
+            log.exception("decoding version %d of %r", version, ns)
+            raise ManifestInvalid(
+                f"manifest v-{version} of namespace {ns!r} could not be decoded: {type(error).__name__}",
+                ns=ns,
+                version=version,
+            ) from None
 
 
 def _head_event(ns: str, held: bytes) -> ResolverEvent:

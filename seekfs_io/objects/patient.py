@@ -18,8 +18,7 @@ from typing import NoReturn, Self, TypeVar
 from attrs import evolve, frozen
 
 from seekfs_core.budget import BudgetState, GetBudget
-from seekfs_core.errors import FailureKind, ShuttingDown, error_of
-from seekfs_core.resolver import is_absence
+from seekfs_core.errors import FailureKind, ShuttingDown, error_of, is_absence
 from seekfs_core.retry import RetryPolicy
 from seekfs_io.config import S3Config
 from seekfs_io.objects.base import ObjectStat, ObjectStore, StoreError

@@ -11,7 +11,7 @@ import threading
 
 from attrs import frozen
 
-from seekfs_core.errors import FailureKind, ManifestInvalid, SeekfsError, StoreFailure
+from seekfs_core.errors import FailureKind, ManifestInvalid, SeekfsError, StoreFailure, is_absence
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest, compress_manifest, decode_manifest, encode_manifest
 from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
@@ -39,7 +39,6 @@ from seekfs_core.publication_protocol import (
     Written,
 )
 from seekfs_core.rebase import Change
-from seekfs_core.resolver import is_absence
 from seekfs_io.config import Config
 from seekfs_io.objects.base import StoreError
 from seekfs_io.objects.patient import PatientStore

@@ -10,13 +10,13 @@ from attrs import define, field
 
 from seekfs_core.errors import NoSuchNamespace, NoSuchVersion
 from seekfs_core.manifest import Manifest
-from seekfs_core.resolver import (
+from seekfs_core.resolver import ManifestResolver
+from seekfs_core.resolver_messages import (
     HeadFailed,
     HeadRead,
     KeepHead,
     ManifestFailed,
     ManifestRead,
-    ManifestResolver,
     NotResolved,
     ReadHead,
     ReadManifest,

@@ -16,7 +16,18 @@ import attrs
 import pytest
 
 import seekfs_core
-from seekfs_core import fetch, publication, readahead, resolver, retention, reuse, segments, tier, writebehind
+from seekfs_core import (
+    fetch,
+    publication,
+    readahead,
+    resolver,
+    resolver_messages,
+    retention,
+    reuse,
+    segments,
+    tier,
+    writebehind,
+)
 from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure, StoreUnavailable
 from seekfs_core.fetch_messages import (
     CallEnded,
@@ -101,9 +112,9 @@ def a_write_behind() -> writebehind.WriteBehind:
 
 def a_resolver() -> resolver.ManifestResolver:
     resolving = resolver.ManifestResolver(10.0)
-    resolving.feed(resolver.ResolveWanted(1, "dev", None), 10.0)
-    resolving.feed(resolver.ResolveWanted(2, "seen", None), 10.0)
-    resolving.feed(resolver.HeadRead("seen", 1), 10.0)
+    resolving.feed(resolver_messages.ResolveWanted(1, "dev", None), 10.0)
+    resolving.feed(resolver_messages.ResolveWanted(2, "seen", None), 10.0)
+    resolving.feed(resolver_messages.HeadRead("seen", 1), 10.0)
     return resolving
 
 
@@ -178,12 +189,12 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
     resolver.ManifestResolver: (
         a_resolver,
         (
-            resolver.HeadRead("other", 1),
-            resolver.HeadFailed("other", StoreUnavailable("down")),
-            resolver.HeadRead("seen", 2),
-            resolver.HeadFailed("seen", StoreUnavailable("down")),
-            resolver.ManifestRead(NOT_ASKED_FOR),
-            resolver.ManifestFailed("dev", 1, None),
+            resolver_messages.HeadRead("other", 1),
+            resolver_messages.HeadFailed("other", StoreUnavailable("down")),
+            resolver_messages.HeadRead("seen", 2),
+            resolver_messages.HeadFailed("seen", StoreUnavailable("down")),
+            resolver_messages.ManifestRead(NOT_ASKED_FOR),
+            resolver_messages.ManifestFailed("dev", 1, None),
         ),
     ),
     tier.TierHealth: (a_tier, ()),

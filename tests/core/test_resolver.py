@@ -14,18 +14,17 @@ from seekfs_core.errors import (
     SeekfsError,
     StoreFailure,
     StoreUnavailable,
+    is_absence,
 )
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
-from seekfs_core.resolver import (
-    MANIFESTS_KEPT_MAX,
-    WRONG_NAMES_MAX,
+from seekfs_core.resolver import MANIFESTS_KEPT_MAX, WRONG_NAMES_MAX, ManifestResolver
+from seekfs_core.resolver_messages import (
     HeadFailed,
     HeadRead,
     KeepHead,
     ManifestFailed,
     ManifestRead,
-    ManifestResolver,
     NotResolved,
     ReadHead,
     ReadManifest,
@@ -35,7 +34,6 @@ from seekfs_core.resolver import (
     Restored,
     ServeCurrent,
     WaiterLeft,
-    is_absence,
 )
 from tests.core.model_resolver import WatchedResolver
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from seekfs_core.errors import ManifestInvalid, StoreUnavailable
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
-from seekfs_core.resolver import (
+from seekfs_core.resolver import ManifestResolver
+from seekfs_core.resolver_messages import (
     HeadFailed,
     HeadRead,
     ManifestFailed,
     ManifestRead,
-    ManifestResolver,
     ResolverEvent,
     ResolveWanted,
     WaiterLeft,
