@@ -67,10 +67,11 @@ class DevServer:
     """SeaweedFS with one bucket, for as long as the ``with`` block or until ``stop``.
 
     ``directory`` None is a temporary one, removed at the end; a given one stays. ``port`` None is
-    a free one.
+    a free one. ``temporary`` is a directory of the owner's that is to go even if the owner is killed.
     """
 
     directory: Path | None = None
+    temporary: Path | None = None
     port: int | None = None
     bucket: str = BUCKET
     _home: Path | None = field(default=None, init=False)
@@ -123,7 +124,8 @@ class DevServer:
         for attempt in range(1, START_ATTEMPTS + 1):
             ports = new_ports(self.port)
             self._s3_port = ports.s3
-            self._process = spawn(self._home, ports, owner=os.getpid())
+            temporary = self._home if self.directory is None else self.temporary
+            self._process = spawn(self._home, ports, owner=os.getpid(), temporary=temporary)
             try:
                 wait_until_ready(self._process, self._home, ports.s3, self.bucket)
             except DevServerError:

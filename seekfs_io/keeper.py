@@ -1,10 +1,11 @@
 """Runs one command and sees to it that nothing of it outlives its owner.
 
-    python keeper.py [--owner PID] [--grace SECONDS] [--unlink FILE]... -- COMMAND...
+    python keeper.py [--owner PID] [--grace SECONDS] [--unlink FILE]... [--orphan DIR] -- COMMAND...
 
 The command ends when the owner does, however that ends (``pidfd_open``), or when the keeper is
 sent SIGTERM or SIGINT: SIGTERM first, SIGKILL after the grace. Then the files are unlinked that
-the command leaves behind. The command itself asks the kernel to be killed with the keeper, so
+the command leaves behind, and where the owner has ended before its time, its temporary directory is
+removed, which nobody else knows of now. The command itself asks the kernel to be killed with the keeper, so
 that even ``kill -9`` of the keeper leaves no process. Without an owner it runs detached. The exit
 status is the command's.
 
@@ -18,6 +19,7 @@ import contextlib
 import ctypes
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--owner", type=int)
     parser.add_argument("--grace", type=float, default=10.0)
     parser.add_argument("--unlink", action="append", default=[])
+    parser.add_argument("--orphan")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
     try:
@@ -38,6 +41,9 @@ def main(arguments: list[str]) -> int:
         for path in options.unlink:
             with contextlib.suppress(OSError):
                 os.unlink(path)
+        if options.orphan is not None and os.getppid() != options.owner:
+            # Of several keepers of one directory, the one whose command ends last removes what is left.
+            shutil.rmtree(options.orphan, ignore_errors=True)
 
 
 def _keep(command: list[str], owner: int | None, grace_seconds: float) -> int:

@@ -171,8 +171,10 @@ def find_weed() -> str:
     return found
 
 
-def spawn(home: Path, ports: Ports, *, owner: int | None) -> subprocess.Popen[bytes]:
-    """Start the server under its keeper."""
+def spawn(
+    home: Path, ports: Ports, *, owner: int | None, temporary: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start the server under its keeper, which removes ``temporary`` if the owner is killed."""
     home = home.resolve()
     for name in ("data", "tmp", "log", "home"):
         (home / name).mkdir(parents=True, exist_ok=True)
@@ -182,6 +184,8 @@ def spawn(home: Path, ports: Ports, *, owner: int | None) -> subprocess.Popen[by
     options = ["--grace", "0" if owner is not None else "10"]
     if owner is not None:
         options += ["--owner", str(owner)]
+    if temporary is not None:
+        options += ["--orphan", str(temporary.resolve())]
     for path in ports.leftovers:
         options += ["--unlink", path]
     command = [find_weed(), f"-logdir={home / 'log'}", "mini", *_flags(home, ports, identities)]

@@ -38,15 +38,16 @@ class DaemonFailed(SeekfsError):
 
 
 @contextlib.contextmanager
-def running_daemon(config: Path, directory: Path, log: Path) -> Iterator[Client]:
+def running_daemon(config: Path, directory: Path, log: Path, temporary: Path) -> Iterator[Client]:
     """Start the daemon with this configuration, wait until it can serve, and stop it in the end.
 
     Everything it writes beside its cache goes into ``directory``, what it says into ``log``.
+    ``temporary`` holds all of it, and is removed if this process is killed.
     """
     port = free_ports(1)[0]
     serve = [sys.executable, "-m", "seekfs_wsgi.serve", f"--config={config}", f"--listen={HOST}:{port}"]
     keep = [sys.executable, "-I", "-S", keeper.__file__]
-    options = [f"--owner={os.getpid()}", f"--grace={STOP_GRACE_SECONDS}"]
+    options = [f"--owner={os.getpid()}", f"--grace={STOP_GRACE_SECONDS}", f"--orphan={temporary}"]
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*keep, *options, "--", *serve],

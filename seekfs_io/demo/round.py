@@ -93,7 +93,7 @@ def _go_round(steps: Steps, stack: contextlib.ExitStack) -> list[Row]:
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seekfs-demo-")))
 
     steps("starting an S3 server (SeaweedFS) on loopback")
-    server = stack.enter_context(DevServer(directory=directory / "s3"))
+    server = stack.enter_context(DevServer(directory=directory / "s3", temporary=directory))
     file = _write_config(directory, server.s3_config())
     # Our environment is not the demo's: a SEEKFS_ variable of the user's would change it.
     config = load_config(str(file), environ={})
@@ -104,7 +104,7 @@ def _go_round(steps: Steps, stack: contextlib.ExitStack) -> list[Row]:
     _publish(config, directory / "v1", 1, steps)
 
     steps("starting the daemon, under gunicorn")
-    client = stack.enter_context(running_daemon(file, directory / "tmp", directory / "daemon.log"))
+    client = stack.enter_context(running_daemon(file, directory / "tmp", directory / "daemon.log", directory))
     steps(f"the daemon serves on {client.base_url}")
     rows = _cold_and_warm(client, first, steps)
     rows.append(_once_more(client, first, "v1, every file", steps))

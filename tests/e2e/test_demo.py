@@ -214,7 +214,7 @@ def test_a_byte_that_differs_ends_the_round_with_a_reason(demo: Callable[..., De
     running.assert_nothing_left()
 
 
-def test_a_killed_demo_leaves_no_process(demo: Callable[..., Demo]) -> None:
+def test_a_killed_demo_leaves_nothing(demo: Callable[..., Demo]) -> None:
     running = demo()
     running.wait_for("reading version 1 cold")
     assert len(processes_with(running.temporary)) > 3
@@ -224,6 +224,7 @@ def test_a_killed_demo_leaves_no_process(demo: Callable[..., Demo]) -> None:
     while left := processes_with(running.temporary):
         assert time.monotonic() < deadline, left
         time.sleep(POLL_SECONDS)
+    assert list(running.temporary.iterdir()) == []
 
 
 def test_without_the_s3_server_it_says_what_to_install(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def test_it_does_not_outlive_an_owner_that_is_killed(death: signal.Signals, tmp_
         owner.stdout.close()
     wait_until(lambda: not is_alive(weed) and not is_alive(keeper))
     assert not any(path.exists() for path in sockets)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_does_not_outlive_its_keeper() -> None:
