@@ -19,6 +19,7 @@ from seekfs_core.errors import (
     CeilingExceeded,
     DeadlineExceeded,
     FailureKind,
+    ManifestInvalid,
     NoSuchNamespace,
     PageCorrupt,
     SeekfsError,
@@ -27,7 +28,9 @@ from seekfs_core.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
+from seekfs_core.manifest import Manifest
 from seekfs_core.plan import Item, plan_read
+from seekfs_io import resolving
 from seekfs_io.config import ApiConfig, CacheConfig, Config, L2Config, ManifestConfig, S3Config
 from seekfs_io.dataplane import DataPlane
 from seekfs_io.objects import open_store
@@ -341,6 +344,21 @@ def test_a_staged_page_is_on_disk_under_its_own_key(store: TroubledStore, planes
     assert staged.bytes_fetched == PAGE - 5
     assert plane.stage_page("dev", "a", 2).bytes_fetched == 0
     assert store.gets_of("/files/") == [(2 * PAGE, 3 * PAGE - 5)]
+
+
+def test_a_manifest_for_which_there_is_no_memory_fails_who_waits_for_it(
+    store: TroubledStore, planes: Planes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(store.inner, "dev", {"a": File(b"a", PAGE)})
+    plane = planes()
+
+    def no_memory_to_decode(*_: object, **__: object) -> Manifest:
+        raise MemoryError
+
+    monkeypatch.setattr(resolving, "decode_manifest", no_memory_to_decode)
+    for _ in range(2):
+        with pytest.raises(ManifestInvalid, match="v-1 of namespace 'dev' could not be decoded: MemoryError"):
+            plane.resolve("dev")
 
 
 def test_wrong_names_cost_one_request(store: TroubledStore, planes: Planes) -> None:
