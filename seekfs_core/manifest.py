@@ -31,7 +31,7 @@ import msgspec
 from attrs import field, frozen
 
 from seekfs_core import names
-from seekfs_core.errors import ManifestInvalid, NoSuchFile
+from seekfs_core.errors import ManifestInvalid, NoSuchContent, NoSuchFile
 from seekfs_core.pages import FileKey, file_key
 
 PAGE_SIZE_BYTES_MIN = 64 * 1024
@@ -151,8 +151,9 @@ class Manifest:
     # A cache of a pure function's results: two threads that fill it at once write the same.
     _file_keys: dict[str, FileKey] = field(factory=dict, init=False, eq=False, repr=False)
 
-    def file(self, path: str) -> FileEntry:
-        """The file at ``path``, or ``NoSuchFile``."""
+    def file(self, path: str, sha256: bytes | None = None) -> FileEntry:
+        """The file at ``path``, or ``NoSuchFile``. With ``sha256`` (32 bytes) exactly that content, or
+        ``NoSuchContent``."""
         entry = self.files.get(path)
         if entry is None:
             raise NoSuchFile(
@@ -160,6 +161,15 @@ class Manifest:
                 ns=self.ns,
                 path=path,
                 version=self.version,
+            )
+        if sha256 is not None and sha256 != entry.sha256:
+            raise NoSuchContent(
+                f"{_short(path)} of {self.ns!r} in version {self.version} is {entry.hash_text}, "
+                f"not sha256:{sha256.hex()}",
+                ns=self.ns,
+                path=path,
+                version=self.version,
+                hash=entry.hash_text,
             )
         return entry
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import PreconditionFailed
 
-from seekfs_core.errors import NoSuchContent, RangeNotSatisfiable
+from seekfs_core.errors import RangeNotSatisfiable
 from seekfs_core.names import check_namespace, check_path
 from seekfs_core.plan import plan_read
 from seekfs_wsgi.exchange import BINARY, Answer, Refused, Request, Stream
@@ -64,17 +64,7 @@ class Blob:
         version = version_number(parameters)
 
         resolution = self._plane.resolve(ns, version)
-        file = resolution.manifest.file(path)
-        if digest is not None and digest != file.sha256:
-            raise NoSuchContent(
-                f"{path!r} of {ns!r} in version {resolution.version} is {file.hash_text}, "
-                f"not sha256:{digest.hex()}",
-                ns=ns,
-                path=path,
-                version=resolution.version,
-                hash=file.hash_text,
-            )
-
+        file = resolution.manifest.file(path, digest)
         etag = f'"{file.hash_text}"'
         headers = [("ETag", etag), *version_headers(resolution)]
         if off > file.size:

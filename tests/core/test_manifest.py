@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seekfs_core import names
-from seekfs_core.errors import ManifestInvalid, NoSuchFile
+from seekfs_core.errors import ManifestInvalid, NoSuchContent, NoSuchFile
 from seekfs_core.manifest import (
     FileEntry,
     Manifest,
@@ -160,6 +160,18 @@ def test_a_file_that_is_not_there() -> None:
     with pytest.raises(NoSuchFile, match="'nope' in version 1") as caught:
         manifest(entry("a", 1)).file("nope")
     assert caught.value.context["path"] == "nope"
+
+
+def test_a_file_of_exactly_this_content() -> None:
+    held = manifest(entry("a", 1))
+    assert held.file("a", bytes([1]) * 32) is held.file("a")
+    with pytest.raises(NoSuchContent, match=f"version 1 is sha256:{'01' * 32}, not sha256:0202") as caught:
+        NoSuchContent, match=f"'a' of 'dev' in version 1 is sha256:{'01' * 32}, not"
+    ) as caught:
+        held.file("a", bytes([2]) * 32)
+    assert caught.value.context["hash"] == "sha256:" + "01" * 32
+    with pytest.raises(NoSuchFile):
+        held.file("nope", bytes([1]) * 32)
 
 
 def test_the_file_key_is_that_of_the_content() -> None:
