@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import assert_never
 
-from attrs import field, frozen, validators
+from attrs import evolve, field, frozen, validators
 
 from seekfs_core.errors import FailureKind, StoreFailure
 
@@ -43,6 +43,14 @@ def is_passing(kind: FailureKind) -> bool:
             return False
         case _:
             assert_never(kind)
+
+
+def as_busy(refused: StoreFailure) -> StoreFailure:
+    """A create-only write that was refused where nothing is, as a failure that may pass.
+
+    Two such writes met, and the store let neither win (409).
+    """
+    return evolve(refused, kind=FailureKind.BUSY)
 
 
 @frozen(kw_only=True)

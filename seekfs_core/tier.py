@@ -24,6 +24,12 @@ from attrs import define, field, frozen
 from seekfs_core.errors import ContractViolation
 from seekfs_core.machine import Tick, advance
 
+READ_FAULTS_MAX = 4
+"""Failed reads in a row before the disk is no longer asked: one bad block is not a bad disk."""
+
+WRITE_FAULTS_MAX = 1
+"""A write that fails says at once that the next will too: the disk is full, or gone."""
+
 PROBE_DELAY_SECONDS_INITIAL = 1.0
 PROBE_DELAY_SECONDS_MAX = 60.0
 

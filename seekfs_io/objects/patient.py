@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn, Self, TypeVar
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from seekfs_core.budget import BudgetState, GetBudget
 from seekfs_core.errors import FailureKind, ShuttingDown, error_of, is_absence
-from seekfs_core.retry import RetryPolicy
+from seekfs_core.retry import RetryPolicy, as_busy
 from seekfs_io.config import S3Config
 from seekfs_io.objects.base import ObjectStat, ObjectStore, StoreError
 from seekfs_io.objects.whole import Fetched, fetch_whole, fill
@@ -173,9 +173,7 @@ class PatientStore:
                 there = self.stat(key)
                 if there is not None:
                     return Creation(False, there.size, there.etag)
-                # Refused, and nothing is there: two creates met (409), and both may have lost.
-                busy = evolve(error.failure, kind=FailureKind.BUSY)
-                delay = self.policy.delay(busy, attempts, self.rng)
+                delay = self.policy.delay(as_busy(error.failure), attempts, self.rng)
                 if delay is None:
                     _explain(error, key)
                 self.pause(delay)

@@ -62,6 +62,7 @@ from seekfs_core.segment_messages import (
     WritePage,
 )
 from seekfs_core.segments import SegmentLog
+from seekfs_core.tier import READ_FAULTS_MAX, WRITE_FAULTS_MAX
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.directory import CacheDirectory, claim, segment_path
 from seekfs_io.pages.recovery import recover
@@ -71,11 +72,6 @@ from seekfs_io.pages.segment_records import Place, Records
 from seekfs_io.pages.tier_switch import TierSwitch
 
 log = logging.getLogger("seekfs.cache")
-
-READ_FAULTS_MAX = 4
-"""Failed reads in a row before the disk is no longer asked: one bad block is not a bad disk."""
-
-WRITE_FAULTS_MAX = 1
 
 HITS_NOTED_MAX = 65_536
 HITS_FED_AT_ONCE = 256

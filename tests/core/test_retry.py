@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seekfs_core.errors import FailureKind, StoreFailure
-from seekfs_core.retry import RETRY_AFTER_SECONDS_MAX, RetryPolicy, is_passing
+from seekfs_core.retry import RETRY_AFTER_SECONDS_MAX, RetryPolicy, as_busy, is_passing
 
 PASSING = {
     FailureKind.UNREACHABLE,
@@ -99,3 +99,10 @@ def test_retry_after_does_not_shorten_a_backoff() -> None:
 def test_a_policy_that_makes_no_sense_is_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         RetryPolicy(**{"attempts_max": 3, "backoff_seconds_initial": 0.1, **fields})  # type: ignore[arg-type]
+
+
+def test_a_race_that_nobody_won_is_run_again() -> None:
+    refused = failure(FailureKind.PRECONDITION)
+    assert POLICY.delay(refused, 1, random.Random(1)) is None
+    assert POLICY.delay(as_busy(refused), 1, random.Random(1)) is not None
+    assert as_busy(refused).detail == refused.detail

@@ -18,9 +18,10 @@ from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length, shares_of
+from seekfs_core.tier import READ_FAULTS_MAX
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.segment_file import SegmentFile
-from seekfs_io.pages.segmentstore import READ_FAULTS_MAX, SegmentStore, open_segment_store
+from seekfs_io.pages.segmentstore import SegmentStore, open_segment_store
 from tests.support.disk import used_bytes
 from tests.support.sampling import Sampler
 
