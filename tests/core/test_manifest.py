@@ -166,8 +166,6 @@ def test_a_file_of_exactly_this_content() -> None:
     held = manifest(entry("a", 1))
     assert held.file("a", bytes([1]) * 32) is held.file("a")
     with pytest.raises(NoSuchContent, match=f"version 1 is sha256:{'01' * 32}, not sha256:0202") as caught:
-        NoSuchContent, match=f"'a' of 'dev' in version 1 is sha256:{'01' * 32}, not"
-    ) as caught:
         held.file("a", bytes([2]) * 32)
     assert caught.value.context["hash"] == "sha256:" + "01" * 32
     with pytest.raises(NoSuchFile):
