@@ -243,7 +243,8 @@ def _checked(given: list[_Given], problems: list[Problem]) -> dict[str, object]:
 
 
 def _unknown(key: str) -> Problem:
-    known = [*SCHEMA.rules, *SCHEMA.sections]
+    # Its own sections are like it in letters, and of no help.
+    known = [each for each in (*SCHEMA.rules, *SCHEMA.sections) if not key.startswith(f"{each}.")]
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return Problem(key, f"is not a key of the configuration{hint}")

@@ -355,10 +355,11 @@ def test_an_empty_variable_takes_an_optional_key_away(tmp_path: Path) -> None:
 
 
 def test_unknown_keys_are_refused_with_what_may_have_been_meant(tmp_path: Path) -> None:
-    text = "[cache]\nl1_memory_gb = 1\n[api.tls]\ncert = 'x'\n[chache]\n[cache.l2]\npath = '/x'\n"
+    text = "[cache]\nl1_memory_gb = 1\nfoo = 1\n[api.tls]\ncert = 'x'\n[chache]\n[cache.l2]\npath = '/x'\n"
     found = problems_of(write(tmp_path, text), {"s3.buckets": "x"}, {"SEEKFS_S3_BUKET": "x"})
     assert set(found) == {
         "cache.l1_memory_gb",
+        "cache.foo",
         "api.tls",
         "chache",
         "cache.l2.path",
@@ -366,6 +367,7 @@ def test_unknown_keys_are_refused_with_what_may_have_been_meant(tmp_path: Path) 
         "SEEKFS_S3_BUKET",
     }
     assert "did you mean cache.l1_memory_gib?" in found["cache.l1_memory_gb"]
+    assert "did you mean" not in found["cache.foo"]
     assert "did you mean cache?" in found["chache"]
     assert "did you mean s3.bucket?" in found["s3.buckets"]
     assert "did you mean SEEKFS_S3_BUCKET?" in found["SEEKFS_S3_BUKET"]
