@@ -243,8 +243,10 @@ def _checked(given: list[_Given], problems: list[Problem]) -> dict[str, object]:
 
 
 def _unknown(key: str) -> Problem:
-    # Its own sections are like it in letters, and of no help.
-    known = [each for each in (*SCHEMA.rules, *SCHEMA.sections) if not key.startswith(f"{each}.")]
+    known = [*SCHEMA.rules]
+    if key.rpartition(".")[0] not in SCHEMA.sections:
+        # Of a key in a section that there is, the section's own name would be the nearest, and no help.
+        known += SCHEMA.sections
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return Problem(key, f"is not a key of the configuration{hint}")
