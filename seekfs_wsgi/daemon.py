@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from seekfs_core.errors import SeekfsError
 from seekfs_io.config import Config, ConfigError, ListenAddress, load_config
+from seekfs_io.objects import check_engine
 from seekfs_io.pages.directory import CacheRefused, claim
 
 if TYPE_CHECKING:
@@ -165,6 +166,10 @@ def check_before_start(config: Config, addresses: Iterable[ListenAddress] | None
 
     ``addresses`` is where gunicorn is about to listen, if that is not what ``api.listen`` says.
     """
+    try:
+        check_engine(config.s3)
+    except ConfigError as error:
+        raise CannotStart(str(error), EXIT_CALLED_WRONGLY) from None
     if config.cache.l2.backend == "segmentstore":
         try:
             claim(config.cache.l2.segment_path).release()

@@ -11,21 +11,26 @@ from seekfs_io.config import ConfigError, S3Config
 from seekfs_io.objects.base import ObjectStore
 
 
-def open_store(config: S3Config) -> ObjectStore:
-    """The store that ``config.engine`` names. Nothing is asked of it yet.
-
-    Raises ``ConfigError`` where this installation cannot run that engine.
-    """
-    if config.engine == "file":
-        from seekfs_io.objects.local import LocalStore
-
-        return LocalStore(root=config.file_root, bucket=config.bucket)
+def check_engine(config: S3Config) -> None:
+    """Raises ``ConfigError`` where this installation cannot run ``config.engine``."""
     if config.engine == "crt":
         what = (
             '"crt" is not part of this version; pip install "seekfs[crt]" will bring it. '
             'engine = "sdk" speaks to the same servers'
         )
         raise ConfigError((Problem("s3.engine", what),))
+
+
+def open_store(config: S3Config) -> ObjectStore:
+    """The store that ``config.engine`` names. Nothing is asked of it yet.
+
+    Raises ``ConfigError`` where this installation cannot run that engine.
+    """
+    check_engine(config)
+    if config.engine == "file":
+        from seekfs_io.objects.local import LocalStore
+
+        return LocalStore(root=config.file_root, bucket=config.bucket)
     from seekfs_io.objects.sdk import open_sdk_store
 
     return open_sdk_store(config)

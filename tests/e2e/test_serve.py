@@ -194,6 +194,16 @@ def test_more_than_one_worker_is_refused_in_a_sentence(
     assert "one process holds the caches" in daemon.log.splitlines()[-1]
 
 
+@pytest.mark.parametrize("by_hand", [False, True], ids=["serve", "gunicorn"])
+def test_an_engine_that_is_not_installed_is_refused_before_a_worker_is_started(
+    make_daemon: DaemonMaker, by_hand: bool
+) -> None:
+    daemon = make_daemon(by_hand=by_hand, s3__engine="crt", s3__endpoint="http://127.0.0.1:1").spawn()
+    assert daemon.wait() == 2
+    assert "seekfs[crt]" in daemon.log.splitlines()[-1]
+    assert "Booting worker" not in daemon.log
+
+
 def test_web_concurrency_is_not_ours(make_daemon: DaemonMaker) -> None:
     daemon = make_daemon(environ={"WEB_CONCURRENCY": "4"}).start()
     assert len(daemon.pids) == 2
