@@ -30,6 +30,10 @@ FRAMES_MAX = 12
 OTHERS_LEVEL = logging.WARNING
 """What libraries say below this is theirs to know; some write signatures at debug level."""
 
+REPEATERS = ("urllib3",)
+"""Libraries of which even warnings only repeat, with a traceback and all that the store has sent, what an
+event of ours says already."""
+
 
 def configure(config: LogConfig) -> None:
     """Set up logging of this process; calling it again replaces what it did before.
@@ -45,6 +49,8 @@ def configure(config: LogConfig) -> None:
     root.setLevel(OTHERS_LEVEL)
     for name in ("seekfs", "gunicorn"):
         logging.getLogger(name).setLevel(config.level.upper())
+    for name in REPEATERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     logging.captureWarnings(True)
     threading.excepthook = _log_end_of_thread
 

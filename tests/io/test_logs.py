@@ -30,7 +30,7 @@ def _restored() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in ("seekfs", "gunicorn"):
+    for name in ("seekfs", "gunicorn", "urllib3"):
         logging.getLogger(name).setLevel(logging.NOTSET)
     logging.captureWarnings(False)
     threading.excepthook = hook
@@ -46,6 +46,15 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = lines(capsys)
     assert LINE.fullmatch(line)
     assert line.endswith('Z INFO seekfs.test: published dev request_id=4f1c key="a b" version=7 empty=""')
+
+
+def test_what_the_store_sent_is_not_told_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    """As urllib3 does for headers that cannot be read: all of them, and a traceback."""
+    configure(LogConfig(level="debug"))
+    logging.getLogger("urllib3.connection").warning("Failed to parse headers: 'X-Owner: somebody'")
+    logging.getLogger("botocore").warning("kept")
+    (line,) = lines(capsys)
+    assert line.endswith("botocore: kept")
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
