@@ -218,7 +218,8 @@ class Bench:
     @contextlib.contextmanager
     def _daemon(self, l2: Path) -> Iterator[tuple[Through, Client]]:
         config = write_config(self.directory / "seekfs.toml", self.server, l2)
-        with running_daemon(config, self.directory, self.directory / "daemon.log") as client:
+        log = self.directory / "daemon.log"
+        with running_daemon(config, self.directory, log, self.directory) as client:
             address = urlsplit(client.base_url)
             connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=120)
             with contextlib.closing(connection):
