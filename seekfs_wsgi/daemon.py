@@ -114,6 +114,9 @@ def gunicorn_settings(config: Config, *, threads: int = THREADS_DEFAULT) -> dict
         # How long the master waits for its worker, which itself waits for streams for drain_sec.
         "graceful_timeout": math.ceil(config.api.drain_sec) + FLUSH_SECONDS_MAX + 5,
         "limit_request_line": REQUEST_LINE_BYTES_MAX,
+        # Nothing here depends on what a proxy says, and a SCRIPT_NAME that the path does not begin with is a 500.
+        "forwarder_headers": "",
+        "secure_scheme_headers": {},
         # The worker's sign of life is the time of a file: in memory, so that a busy disk is no death.
         "worker_tmp_dir": _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else None,
         # It would put a socket into the home directory.

@@ -477,6 +477,18 @@ def test_a_slow_client_that_goes_on_reading_gets_everything(impatient: Daemon) -
     assert received == BIG[: 8 * MIB]
 
 
+@pytest.mark.parametrize(
+    "header", ["SCRIPT_NAME: /elsewhere", "PATH_INFO: /metrics", "X-Forwarded-Proto: https"]
+)
+def test_what_only_a_proxy_would_say_changes_nothing(impatient: Daemon, header: str) -> None:
+    sent = (
+        f"GET /healthz HTTP/1.1\r\nHost: x\r\n{header}\r\nX-Forwarded-Ssl: off\r\nConnection: close\r\n\r\n"
+    )
+    answer = exchange(impatient.port, sent.encode())
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\nok")
+
+
 def test_pipelined_requests_are_answered_in_order(impatient: Daemon) -> None:
     requests = b"".join(
         f"GET /blob?ns=dev&path=a&off={off}&len=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode() for off in range(9)
