@@ -114,7 +114,7 @@ def gunicorn_settings(config: Config, *, threads: int = THREADS_DEFAULT) -> dict
         # How long the master waits for its worker, which itself waits for streams for drain_sec.
         "graceful_timeout": math.ceil(config.api.drain_sec) + FLUSH_SECONDS_MAX + 5,
         "limit_request_line": REQUEST_LINE_BYTES_MAX,
-        # Nothing here depends on what a proxy says, and a SCRIPT_NAME that the path does not begin with is a 500.
+        # Nothing here depends on what a proxy says. A SCRIPT_NAME that does not fit the path would be a 500.
         "forwarder_headers": "",
         "secure_scheme_headers": {},
         # The worker's sign of life is the time of a file: in memory, so that a busy disk is no death.
