@@ -230,7 +230,8 @@ def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:
         case FailureKind.UNREACHABLE | FailureKind.BUSY:
             after = failure.retry_after_seconds
             seconds = RETRY_AFTER_SECONDS_DEFAULT if after is None else after
-            return StoreUnavailable(where, retry_after=max(1, round(seconds)), **facts)
+            # Whole seconds, and not before the store said.
+            return StoreUnavailable(where, retry_after=max(1, -int(-seconds // 1)), **facts)
         case FailureKind.TIMED_OUT:
             return StoreTimeout(where, **facts)
         case FailureKind.BAD_CHECKSUM:

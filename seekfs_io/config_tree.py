@@ -73,7 +73,8 @@ class CacheConfig:
 
     @property
     def l1_memory_bytes(self) -> int:
-        """The ceiling of L1: what was asked for, and at most half of the memory there is."""
+        """The ceiling of pages in memory (L1, and L2 where that is ``mem``): what was asked for, and at most
+        half of the memory there is."""
         asked = int(self.l1_memory_gib * GIB)
         if self.memory_bytes_available is None:
             return asked

@@ -1,0 +1,87 @@
+"""seekfs_core.errors: what a store's failure becomes, and that every error travels."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+
+import pytest
+
+from seekfs_core import errors
+from seekfs_core.errors import (
+    FailureKind,
+    PageCorrupt,
+    SeekfsError,
+    StoreAnswered,
+    StoreFailure,
+    StoreTimeout,
+    StoreUnavailable,
+    error_of,
+    is_absence,
+)
+
+MEANINGS: dict[FailureKind, tuple[type[SeekfsError], int]] = {
+    FailureKind.UNREACHABLE: (StoreUnavailable, 503),
+    FailureKind.BUSY: (StoreUnavailable, 503),
+    FailureKind.TIMED_OUT: (StoreTimeout, 504),
+    FailureKind.BAD_CHECKSUM: (PageCorrupt, 502),
+    FailureKind.DENIED: (StoreAnswered, 502),
+    FailureKind.MISSING: (StoreAnswered, 502),
+    FailureKind.REDIRECTED: (StoreAnswered, 502),
+    FailureKind.PRECONDITION: (StoreAnswered, 502),
+    FailureKind.BAD_ANSWER: (StoreAnswered, 502),
+    FailureKind.CUT_SHORT: (StoreAnswered, 502),
+}
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_what_a_failure_becomes(kind: FailureKind) -> None:
+    error = error_of(StoreFailure(kind=kind, detail="so it went"), key="k")
+    assert (type(error), error.status) == MEANINGS[kind]
+    assert error.detail == "so it went (key 'k')"
+    assert error.context["key"] == "k"
+
+
+def test_what_is_known_of_a_failure_is_told() -> None:
+    failure = StoreFailure(
+        kind=FailureKind.DENIED, detail="no", status=403, code="AccessDenied", facts={"page_id": 7}
+    )
+    assert error_of(failure, key="k", ns="dev").context == {
+        "key": "k",
+        "ns": "dev",
+        "page_id": 7,
+        "store_status": 403,
+        "store_code": "AccessDenied",
+    }
+
+
+@pytest.mark.parametrize(("asked", "told"), [(None, 1), (0.0, 1), (0.2, 1), (1.0, 1), (1.2, 2), (30.0, 30)])
+def test_nobody_is_told_to_come_back_before_the_store_said(asked: float | None, told: int) -> None:
+    failure = StoreFailure(kind=FailureKind.BUSY, detail="later", retry_after_seconds=asked)
+    assert error_of(failure, key="k").context["retry_after"] == told
+
+
+def test_a_missing_bucket_is_no_missing_object() -> None:
+    missing = StoreFailure(kind=FailureKind.MISSING, detail="", status=404, code="NoSuchKey")
+    assert is_absence(missing)
+    assert not is_absence(StoreFailure(kind=FailureKind.MISSING, detail="", code="NoSuchBucket"))
+    assert not is_absence(StoreFailure(kind=FailureKind.DENIED, detail=""))
+
+
+def tree(root: type[SeekfsError]) -> Iterator[type[SeekfsError]]:
+    yield root
+    for kind in root.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield from tree(kind)
+
+
+@pytest.mark.parametrize("kind", list(tree(SeekfsError)))
+def test_every_error_is_in_the_drawing_and_travels(kind: type[SeekfsError]) -> None:
+    drawing = errors.__doc__ or ""
+    lines = [line for line in drawing.splitlines() if line.strip(" │├└─").startswith(f"{kind.__name__} ")]
+    if kind is not SeekfsError:
+        (line,) = lines
+        assert f" {kind.status}" in line
+    error = pickle.loads(pickle.dumps(kind("why", path="a", size=3)))
+    assert type(error) is kind
+    assert (error.detail, error.context, str(error)) == ("why", {"path": "a", "size": 3}, "why")
