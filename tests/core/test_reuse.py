@@ -55,6 +55,15 @@ def test_what_was_let_go_of_is_not_let_go_of_again() -> None:
     assert read(reuse, 0) == ()
 
 
+def test_after_everything_was_let_go_of_there_is_room_for_as_much_again() -> None:
+    reuse = Reuse(plan_of(*(("a", page * PAGE, 1) for page in (0, 1, 2, 3, 0, 1, 2, 3))), 2 * PAGE)
+    read(reuse, 0)
+    read(reuse, 1)
+    reuse.feed(AllLetGo(), 0.0)
+    assert read(reuse, 2) == (KeepPage(("a", 2)),)
+    assert read(reuse, 3) == (KeepPage(("a", 3)),)
+
+
 @given(st.data(), st.integers(0, 200_000))
 def test_what_is_kept_fits_and_is_what_later_slices_need(data: st.DataObject, bytes_max: int) -> None:
     manifest, contents = data.draw(datasets())
