@@ -395,7 +395,9 @@ def _fail(error: Exception, where: str) -> NoReturn:
     if isinstance(error, UnicodeDecodeError):
         raise _Fault(where, f"not valid UTF-8: {error.reason}") from None
     what, _, place = str(error).partition(" - at `$")
-    raise _Fault(where + place.removesuffix("`"), what[:1].lower() + what[1:]) from None
+    if not what.startswith("JSON "):
+        what = what[:1].lower() + what[1:]
+    raise _Fault(where + place.removesuffix("`"), what) from None
 
 
 def _short(text: str) -> str:

@@ -344,7 +344,7 @@ def test_a_hash_in_capitals_is_the_same_hash() -> None:
         (b"", "truncated"),
         (b"null", "expected `object`, got `null`"),
         (b"[]", "expected `object`, got `array`"),
-        (b"<?xml version='1.0'?><Error/>", "malformed"),
+        (b"<?xml version='1.0'?><Error/>", "JSON is malformed"),
         (b"\xef\xbb\xbf{}", "malformed"),
         (GOLDEN + b"{}", "trailing characters"),
         (GOLDEN + b"x", "trailing characters"),
