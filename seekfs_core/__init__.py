@@ -28,10 +28,11 @@ Reading:
 |---|---|
 | ``plan``        | which slices of which pages answer a batch of ranges |
 | ``grid``        | which GETs cover a set of missing pages |
+| ``lookup``      | where a page that is not in RAM is looked for, in which order |
 | ``readahead``   | what a read asks for ahead of the slice it is at |
 | ``reuse``       | which pages a read keeps at hand because it comes back to them |
 | ``readback``    | how much of a page on disk is read for a slice of it |
-| ``patience``    | how long a read waits, and how often it looks |
+| ``patience``    | how long a read waits |
 | ``fetch``       | when each GET starts, who waits for it, what a failure means to them |
 | ``room``        | an account of the memory of page buffers |
 | ``budget``      | when the next request may start |

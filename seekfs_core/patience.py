@@ -1,4 +1,4 @@
-"""How long one read waits for what it needs, and how often it looks for it.
+"""How long one read waits for what it needs.
 
 Each wait has a bound of its own, so that a long read that makes progress is never late. But once one
 wait was too long, the read takes what is there and waits no more: the items of a batch wait once
@@ -10,9 +10,6 @@ from __future__ import annotations
 from attrs import define, field
 
 from seekfs_core.errors import DeadlineExceeded
-
-LOOKS_MAX = 100
-"""How often a page may slip from tier to tier while it is looked for, before that is an error."""
 
 
 @define

@@ -28,11 +28,13 @@ from seekfs_core.errors import (
 from seekfs_core.machine import Tick, advance
 from seekfs_core.manifest import Manifest
 from seekfs_core.resolver_messages import (
+    FetchManifest,
     HeadFailed,
     HeadRead,
     KeepHead,
     ManifestFailed,
     ManifestRead,
+    NotKept,
     NotResolved,
     ReadHead,
     ReadManifest,
@@ -121,6 +123,8 @@ class ManifestResolver:
                 self._head_failed(self._namespaces[ns], error, actions)
             case ManifestRead(manifest):
                 self._manifest_read(manifest, actions)
+            case NotKept(ns, version):
+                actions.append(FetchManifest(ns, version))
             case ManifestFailed(ns, version, error):
                 self._manifest_failed(ns, version, error, actions)
             case Tick():
@@ -158,7 +162,11 @@ class ManifestResolver:
                 ns = self._namespaces.get(name)
                 if ns is None or ns.head_asked_at is None:
                     raise ContractViolation(f"HEAD of {name!r} is not being read")
-            case ManifestRead(Manifest(ns=name, version=version)) | ManifestFailed(name, version):
+            case (
+                ManifestRead(Manifest(ns=name, version=version))
+                | NotKept(name, version)
+                | ManifestFailed(name, version)
+            ):
                 ns = self._namespaces.get(name)
                 if ns is None or version not in ns.for_manifest:
                     raise ContractViolation(

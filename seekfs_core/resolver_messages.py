@@ -59,6 +59,14 @@ class ManifestRead:
 
 
 @frozen
+class NotKept:
+    """This node has no copy of a manifest, or a damaged one."""
+
+    ns: str
+    version: int
+
+
+@frozen
 class ManifestFailed:
     """A manifest could not be read or fails its checks; with None there is no such object."""
 
@@ -68,7 +76,15 @@ class ManifestFailed:
 
 
 ResolverEvent: TypeAlias = (
-    Restored | ResolveWanted | WaiterLeft | HeadRead | HeadFailed | ManifestRead | ManifestFailed | Tick
+    Restored
+    | ResolveWanted
+    | WaiterLeft
+    | HeadRead
+    | HeadFailed
+    | ManifestRead
+    | NotKept
+    | ManifestFailed
+    | Tick
 )
 
 # --- actions --------------------------------------------------------------------------------
@@ -83,7 +99,15 @@ class ReadHead:
 
 @frozen
 class ReadManifest:
-    """Read a manifest: the copy kept on this node if there is a good one, else the store's."""
+    """Read the copy of a manifest that is kept on this node; ``NotKept`` if there is no good one."""
+
+    ns: str
+    version: int
+
+
+@frozen
+class FetchManifest:
+    """Read a manifest from the store."""
 
     ns: str
     version: int
@@ -122,4 +146,6 @@ class KeepHead:
     version: int
 
 
-ResolverAction: TypeAlias = ReadHead | ReadManifest | Resolved | NotResolved | ServeCurrent | KeepHead
+ResolverAction: TypeAlias = (
+    ReadHead | ReadManifest | FetchManifest | Resolved | NotResolved | ServeCurrent | KeepHead
+)

@@ -15,7 +15,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, assert_never
 
 from attrs import define, field
 from crc32c import crc32c
@@ -27,9 +27,19 @@ from seekfs_core.errors import (
     StoreUnavailable,
 )
 from seekfs_core.fetch_messages import FetchLimits, PageSource
+from seekfs_core.lookup import (
+    FIRST,
+    Asked,
+    Knowledge,
+    LookupAction,
+    NotAtHand,
+    NotOnDisk,
+    PageLookup,
+    WaitOver,
+)
 from seekfs_core.manifest import FileEntry
 from seekfs_core.pages import FileKey, PageKey, page_key
-from seekfs_core.patience import LOOKS_MAX, Patience
+from seekfs_core.patience import Patience
 from seekfs_core.plan import ReadPlan
 from seekfs_core.readahead import PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
 from seekfs_core.readback import WINDOW_BYTES, reads_whole_page
@@ -269,27 +279,51 @@ class ReadStream:
     def _absent(self, lease: PageLease | None, file: FileEntry, key: PageKey, page_id: int) -> PageBuffer:
         """A page that is not in RAM: read it back through ``lease``, or have it fetched."""
         self._setting.limits.check(file)
-        for _ in range(LOOKS_MAX):
-            if lease is not None and (buffer := self._read_back(lease, key)) is not None:
-                self._tier = DISK
-                return buffer
-            if (error := self._failed.get(key)) is not None:
-                raise error
-            if key not in self._expected:
-                if self._ahead is None:
-                    self._begin_looking_ahead()
-                self._look_ahead(file, page_id)
-            if not (key in self._expected or key in self._failed or key in self._held):
-                self._ask(file, page_id)
-            if key in self._expected:
-                self._await_page(key)
-            # Where nothing had to be fetched after all, it was in a tier when that was looked at.
-            if (found := self._at_hand(key)) is not None:
-                return found
-            lease = self._lease(file, key, page_id)
-        raise StoreUnavailable(
-            f"page {page_id} of {file.path!r} left every cache as fast as it came; try again", retry_after=1
-        )
+        lookup = PageLookup()
+        doing = FIRST
+        while True:
+            outcome: NotOnDisk | Asked | WaitOver | NotAtHand
+            match doing:
+                case LookupAction.READ_BACK:
+                    found = None if lease is None else self._read_back(lease, key)
+                    if found is not None:
+                        self._tier = DISK
+                        return found
+                    outcome = NotOnDisk(self._known(key))
+                case LookupAction.ASK_FOR_WINDOW:
+                    if self._ahead is None:
+                        self._begin_looking_ahead()
+                    self._look_ahead(file, page_id)
+                    outcome = Asked(self._known(key))
+                case LookupAction.ASK_FOR_PAGE:
+                    self._ask(file, page_id)
+                    outcome = Asked(self._known(key))
+                case LookupAction.WAIT:
+                    self._await_page(key)
+                    outcome = WaitOver()
+                case LookupAction.LOOK_AT_HAND:
+                    found = self._at_hand(key)
+                    if found is not None:
+                        return found
+                    lease = self._lease(file, key, page_id)
+                    outcome = NotAtHand()
+                case LookupAction.RAISE_FAILURE:
+                    raise self._failed[key]
+                case LookupAction.GIVE_UP:
+                    raise StoreUnavailable(
+                        f"page {page_id} of {file.path!r} left every cache as fast as it came; try again",
+                        retry_after=1,
+                    )
+                case _:
+                    assert_never(doing)
+            (doing,) = lookup.feed(outcome, time.monotonic())
+
+    def _known(self, key: PageKey) -> Knowledge:
+        if key in self._failed:
+            return Knowledge.FAILED
+        if key in self._held:
+            return Knowledge.CAME
+        return Knowledge.ON_ITS_WAY if key in self._expected else Knowledge.NOTHING
 
     def _begin_looking_ahead(self) -> None:
         self._join()

@@ -32,11 +32,13 @@ from seekfs_core.manifest import Manifest, decode_manifest
 from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
 from seekfs_core.resolver import ManifestResolver
 from seekfs_core.resolver_messages import (
+    FetchManifest,
     HeadFailed,
     HeadRead,
     KeepHead,
     ManifestFailed,
     ManifestRead,
+    NotKept,
     NotResolved,
     ReadHead,
     ReadManifest,
@@ -162,7 +164,9 @@ class Resolving:
                 case ReadHead(ns):
                     jobs.append(lambda ns=ns: self._read_head(ns))  # type: ignore[misc]
                 case ReadManifest(ns, version):
-                    jobs.append(lambda ns=ns, version=version: self._read_manifest(ns, version))  # type: ignore[misc]
+                    jobs.append(lambda ns=ns, version=version: self._read_kept(ns, version))  # type: ignore[misc]
+                case FetchManifest(ns, version):
+                    jobs.append(lambda ns=ns, version=version: self._fetch_manifest(ns, version))  # type: ignore[misc]
                 case Resolved(waiter) | NotResolved(waiter):
                     inbox = self._waiters.pop(waiter, None)
                     if inbox is not None:
@@ -206,7 +210,7 @@ class Resolving:
 
         self._fetcher.call(run, failed)
 
-    def _read_manifest(self, ns: str, version: int) -> None:
+    def _read_kept(self, ns: str, version: int) -> None:
         def look_on_shelf() -> None:
             stored = self._shelf.load(ns, version)
             if stored is not None:
@@ -217,7 +221,7 @@ class Resolving:
                 else:
                     self._tell(ManifestRead(manifest))
                     return
-            self._fetch_manifest(ns, version)
+            self._tell(NotKept(ns, version))
 
         self._pool.submit(look_on_shelf)
 

@@ -12,6 +12,7 @@ from seekfs_core.errors import NoSuchNamespace, NoSuchVersion
 from seekfs_core.manifest import Manifest
 from seekfs_core.resolver import ManifestResolver
 from seekfs_core.resolver_messages import (
+    FetchManifest,
     HeadFailed,
     HeadRead,
     KeepHead,
@@ -63,6 +64,8 @@ class WatchedResolver:
     asked: dict[int, Asked] = field(factory=dict)
     reading_heads: set[str] = field(factory=set)
     reading_manifests: set[tuple[str, int]] = field(factory=set)
+    looking_for_copies: set[tuple[str, int]] = field(factory=set)
+    """Those of ``reading_manifests`` that the store was not asked for yet."""
     known: dict[str, Known] = field(factory=dict)
     kept_heads: dict[str, int] = field(factory=dict)
 
@@ -82,6 +85,7 @@ class WatchedResolver:
         self.asked.clear()
         self.reading_heads.clear()
         self.reading_manifests.clear()
+        self.looking_for_copies.clear()
         for ns, known in self.known.items():
             known.head_at, known.head_good, known.serves = float("-inf"), False, False
             known.head_max = self.kept_heads.get(ns, 0)
@@ -114,8 +118,10 @@ class WatchedResolver:
                 self.of(ns).head_at, self.of(ns).head_good = self.now, False
             case ManifestRead(manifest):
                 self.reading_manifests.remove((manifest.ns, manifest.version))
+                self.looking_for_copies.discard((manifest.ns, manifest.version))
                 self.of(manifest.ns).read[manifest.version] = manifest
             case ManifestFailed(ns, version):
+                self.looking_for_copies.discard((ns, version))
                 self.reading_manifests.remove((ns, version))
                 self.of(ns).failed_at[version] = self.now
             case _:
@@ -135,6 +141,10 @@ class WatchedResolver:
                 failed_at = self.of(ns).failed_at.get(version)
                 assert failed_at is None or self.now >= failed_at + ttl, "a failure is asked for again"
                 self.reading_manifests.add((ns, version))
+                self.looking_for_copies.add((ns, version))
+            case FetchManifest(ns, version):
+                assert (ns, version) in self.looking_for_copies, "the store is asked without looking here"
+                self.looking_for_copies.remove((ns, version))
             case Resolved(waiter, manifest, stale):
                 self._check_resolved(self.asked.pop(waiter), manifest, stale)
             case NotResolved(waiter, error):

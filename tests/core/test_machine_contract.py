@@ -18,6 +18,7 @@ import pytest
 import seekfs_core
 from seekfs_core import (
     fetch,
+    lookup,
     publication,
     readahead,
     resolver,
@@ -154,6 +155,12 @@ def a_reuse() -> reuse.Reuse:
     return kept
 
 
+def a_lookup() -> lookup.PageLookup:
+    looking = lookup.PageLookup()
+    looking.feed(lookup.NotOnDisk(lookup.Knowledge.NOTHING), 10.0)
+    return looking
+
+
 NOT_ASKED_FOR = Manifest(ns="dev", version=1, files={})
 
 CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
@@ -195,6 +202,7 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
             resolver_messages.HeadFailed("seen", StoreUnavailable("down")),
             resolver_messages.ManifestRead(NOT_ASKED_FOR),
             resolver_messages.ManifestFailed("dev", 1, None),
+            resolver_messages.NotKept("dev", 1),
         ),
     ),
     tier.TierHealth: (a_tier, ()),
@@ -202,13 +210,15 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
     retention.RamRetention: (a_ram_retention, (retention.PageUnpinned(KEY),)),
     segments.SegmentLog: (a_segment_log, ()),
     reuse.Reuse: (a_reuse, ()),
+    lookup.PageLookup: (a_lookup, (lookup.WaitOver(), lookup.NotAtHand())),
 }
 
-TIMELESS: dict[type[Any], object] = {
-    readahead.ReadAhead: readahead.WindowProbed(0),
-    reuse.Reuse: reuse.SliceRead(("a", 1), 10),
+TIMELESS: dict[type[Any], tuple[object, object, object]] = {
+    readahead.ReadAhead: (readahead.WindowProbed(0),) * 3,
+    reuse.Reuse: (reuse.SliceRead(("a", 1), 10),) * 3,
+    lookup.PageLookup: (lookup.Asked(lookup.Knowledge.ON_ITS_WAY), lookup.WaitOver(), lookup.NotAtHand()),
 }
-"""Machines of one read, that nobody has to wake: they know no ``Tick``, and here is another event."""
+"""Machines of one read, that nobody has to wake: they know no ``Tick``, and here is how they go on."""
 
 MACHINES = pytest.mark.parametrize("kind", CASES, ids=lambda kind: str(kind.__name__))
 MISTAKES = pytest.mark.parametrize(
@@ -223,8 +233,8 @@ def in_the_middle(kind: type[Any]) -> Machine[Any, object]:
     return machine
 
 
-def harmless_event(kind: type[Any]) -> object:
-    return TIMELESS[kind] if kind in TIMELESS else Tick()
+def harmless_events(kind: type[Any]) -> tuple[object, object, object]:
+    return TIMELESS.get(kind, (Tick(), Tick(), Tick()))
 
 
 def test_every_machine_is_looked_at_here() -> None:
@@ -247,9 +257,9 @@ def test_time_that_goes_back_is_refused_and_changes_nothing(kind: type[Any], now
     machine = in_the_middle(kind)
     before = state_of(machine)
     with pytest.raises(ContractViolation, match="time went"):
-        machine.feed(harmless_event(kind), now)
+        machine.feed(harmless_events(kind)[0], now)
     assert state_of(machine) == before
-    machine.feed(harmless_event(kind), 10.0)
+    machine.feed(harmless_events(kind)[0], 10.0)
 
 
 @MISTAKES
@@ -260,8 +270,8 @@ def test_a_mistake_of_the_driver_is_refused_and_changes_nothing(kind: type[Any],
         machine.feed(event, 11.0)
     assert state_of(machine) == before
     # Time has not moved either, and all goes on as if nothing had been.
-    for now in (10.0, 10.5, 20.0):
-        assert machine.feed(harmless_event(kind), now) == twin.feed(harmless_event(kind), now)
+    for harmless, now in zip(harmless_events(kind), (10.0, 10.5, 20.0), strict=True):
+        assert machine.feed(harmless, now) == twin.feed(harmless, now)
     assert machine.next_deadline() == twin.next_deadline()
 
 

@@ -23,6 +23,7 @@ from seekfs_core.resolver_messages import (
     HeadRead,
     ManifestFailed,
     ManifestRead,
+    NotKept,
     ResolverEvent,
     ResolveWanted,
     WaiterLeft,
@@ -92,7 +93,7 @@ def simulate(choose: Callable[[int], int], steps: int) -> Counter[str]:
         elif what < 8 and heads:
             seen.update(_fed(watched, bucket.answer_head(heads[choose(len(heads))])))
         elif what < 11 and manifests:
-            seen.update(_fed(watched, bucket.answer_manifest(*manifests[choose(len(manifests))])))
+            seen.update(_fed(watched, _answer(watched, bucket, manifests[choose(len(manifests))])))
         elif what < 13:
             bucket.change()
         elif what == 13:
@@ -105,9 +106,16 @@ def simulate(choose: Callable[[int], int], steps: int) -> Counter[str]:
         for ns in sorted(watched.reading_heads):
             watched.feed(bucket.answer_head(ns))
         for ns, version in sorted(watched.reading_manifests):
-            watched.feed(bucket.answer_manifest(ns, version))
+            watched.feed(_answer(watched, bucket, (ns, version)))
     assert not watched.asked
     return seen
+
+
+def _answer(watched: WatchedResolver, bucket: Bucket, wanted: tuple[str, int]) -> ResolverEvent:
+    """Half the copies that could be on this node are: those of manifests that are good."""
+    answer = bucket.answer_manifest(*wanted)
+    is_kept = isinstance(answer, ManifestRead) and not bucket.choose(2)
+    return answer if is_kept or wanted not in watched.looking_for_copies else NotKept(*wanted)
 
 
 def _fed(watched: WatchedResolver, event: ResolverEvent) -> list[str]:
@@ -137,7 +145,7 @@ def test_every_answer_is_one_that_may_be_given_and_nobody_waits_for_nothing() ->
             raise
     refusals = ("NoSuchNamespace", "NoSuchVersion", "StoreUnavailable", "ManifestInvalid")
     wanted = {f"NotResolved {refusal}" for refusal in refusals}
-    wanted |= {"ReadHead", "ReadManifest", "Resolved", "stale", "ServeCurrent", "KeepHead"}
+    wanted |= {"ReadHead", "ReadManifest", "FetchManifest", "Resolved", "stale", "ServeCurrent", "KeepHead"}
     assert wanted <= seen.keys()
 
 
