@@ -156,6 +156,7 @@ class DataPlane:
         self._counters: dict[str, _NamespaceCounters] = {}
         self._reads = 0
         self._closing = False
+        self._staging = threading.Lock()
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -219,13 +220,16 @@ class DataPlane:
             for _ in stream:
                 pass
             fetched = stop - start if stream.counters.pages_from[STORE] else 0
-            buffer = self._ram.hold(key)
-            if buffer is not None:
-                try:
-                    if self._l2.store(key, buffer.view, crc32c):
-                        return staged(DISK, fetched)
-                finally:
-                    self._fetcher.release(buffer)
+            # A page that somebody else is writing would be refused a second place, and not be there yet.
+            self._fetcher.await_written(key, self.config.api.request_deadline_sec)
+            with self._staging:
+                buffer = self._ram.hold(key)
+                if buffer is not None:
+                    try:
+                        if self._l2.store(key, buffer.view, crc32c):
+                            return staged(DISK, fetched)
+                    finally:
+                        self._fetcher.release(buffer)
             if key in self._l2:
                 return staged(DISK, fetched)
         return staged(RAM if key in self._ram else STORE, fetched)

@@ -144,7 +144,7 @@ class Fetcher:
         self._lock = threading.Lock()
         self._alarm = threading.Condition(self._lock)
         self._alarm_at: float | None = None
-        self._idle = threading.Condition(self._lock)
+        self._written = threading.Condition(self._lock)
         self._closing = False
         self._inboxes: dict[int, Inbox] = {}
         self._calls: dict[int, _Call] = {}
@@ -218,6 +218,11 @@ class Fetcher:
                 case _:
                     pass
 
+    def await_written(self, key: PageKey, timeout_seconds: float) -> None:
+        """Until write-behind has done with a page, whatever came of it, or the bound has passed."""
+        with self._lock:
+            self._written.wait_for(lambda: key not in self._to_write, timeout_seconds)
+
     # --- calls ------------------------------------------------------------------------------
 
     def call(
@@ -259,7 +264,7 @@ class Fetcher:
     def close(self, timeout_seconds: float) -> None:
         """Finish what is being written, within the bound; abandon what is being fetched."""
         with self._lock:
-            self._idle.wait_for(lambda: self._write_behind.is_idle, timeout_seconds)
+            self._written.wait_for(lambda: self._write_behind.is_idle, timeout_seconds)
             self._closing = True
             for inbox in self._inboxes.values():
                 inbox.put(Closed())
@@ -351,8 +356,7 @@ class Fetcher:
                 case SkipCopy():
                     assert offered is not None
                     jobs.append(lambda: self.release(offered))
-        if self._write_behind.is_idle:
-            self._idle.notify_all()
+        self._written.notify_all()
         self._wake_timer()
         return jobs
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +35,7 @@ from seekfs_io.config import ApiConfig, CacheConfig, Config, L2Config, ManifestC
 from seekfs_io.dataplane import DataPlane
 from seekfs_io.objects import open_store
 from seekfs_io.pages.ram import PageBuffer, RamPages
+from seekfs_io.pages.segment_file import write_fully
 from tests.io.troubled_store import TroubledStore
 from tests.support.dataset import File, some_bytes, write_dataset
 
@@ -344,6 +345,26 @@ def test_a_staged_page_is_on_disk_under_its_own_key(store: TroubledStore, planes
     assert staged.bytes_fetched == PAGE - 5
     assert plane.stage_page("dev", "a", 2).bytes_fetched == 0
     assert store.gets_of("/files/") == [(2 * PAGE, 3 * PAGE - 5)]
+
+
+def test_a_page_that_is_staged_while_it_is_being_written_is_on_disk(
+    store: TroubledStore, planes: Planes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(store.inner, "dev", {"a": File(some_bytes(PAGE), PAGE)})
+    plane = planes()
+    writing = threading.Event()
+
+    def write_slowly(fd: int, views: Sequence[memoryview], offset: int) -> None:
+        writing.set()
+        threading.Event().wait(0.3)  # Longer than it takes to look for the page and not find it yet.
+        write_fully(fd, views, offset)
+
+    monkeypatch.setattr("seekfs_io.pages.segment_records.write_fully", write_slowly)
+    read(plane, [("a", 0, PAGE)])
+    assert writing.wait(30)
+    with ThreadPoolExecutor(4) as pool:
+        staged = list(pool.map(lambda _: plane.stage_page("dev", "a", 0), range(4)))
+    assert [each.tier for each in staged] == ["l2"] * 4
 
 
 def test_a_manifest_for_which_there_is_no_memory_fails_who_waits_for_it(
