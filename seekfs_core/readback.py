@@ -1,8 +1,9 @@
 """How much of a page on disk is read when a slice of it is wanted.
 
-The first time a process reads a page back it reads all of it, because only the whole page can be
-checked. After that a small slice is read by itself: random reads of 4 KiB would otherwise cost
-a page each. A slice that is most of the page brings all of it, which RAM may then keep.
+Only a whole page can be checked. So the first time a process reads a page back it reads all of it,
+and whenever it reads all of it, it checks it. After that first time a small slice is read by
+itself: random reads of 4 KiB would otherwise cost a page each. A slice that is most of the page
+brings all of it, which RAM may then keep.
 """
 
 from __future__ import annotations

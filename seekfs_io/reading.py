@@ -247,12 +247,12 @@ class ReadStream:
             self._setting.fetcher.return_room(length)
 
     def _read_back(self, lease: PageLease, key: PageKey) -> PageBuffer | None:
-        """All of a page from disk, checked the first time; None on a fault, and the page is gone there."""
+        """All of a page from disk, checked; None on a fault, and the page is gone there."""
         try:
             self._await_room(lease.length)
             buffer = self._take(lease.length)
             good = lease.readinto(buffer.view, 0)
-            if good and not lease.verified:
+            if good:
                 good = crc32c(buffer.view) == lease.crc32c
                 if good:
                     lease.mark_verified()

@@ -454,3 +454,22 @@ def until(condition: Callable[[], bool]) -> None:
             return
         threading.Event().wait(0.01)
     raise AssertionError("it did not come to pass")
+
+
+def test_a_page_that_rots_after_it_was_checked_is_found_when_it_is_read_whole_again(
+    store: TroubledStore, planes: Planes, tmp_path: Path
+) -> None:
+    data = some_bytes(MIB)
+    write_dataset(store.inner, "dev", {"a": File(data, MIB)})
+    plane = planes(l1_mib=0.1, l2_mib=64)
+    read(plane, [("a", 0, MIB)])
+    until(lambda: plane.statistics().write_behind_bytes == 0)
+    assert read(plane, [("a", 0, MIB)]) == data
+    (segment,) = [
+        path for path in (tmp_path / "l2-0").rglob("*") if path.is_file() and path.stat().st_size > MIB
+    ]
+    with segment.open("r+b") as file:
+        file.seek(MIB // 2)
+        file.write(bytes(64))
+    assert read(plane, [("a", 0, MIB)]) == data
+    assert len(store.gets_of("/files/")) == 2
