@@ -244,7 +244,10 @@ def counted(client: Client) -> Iterator[Callable[[], int]]:
 
 def measure(directory: Path, *, size: int, rounds: int, console: Console) -> tuple[Results, Results]:
     source = directory / PATH
-    source.write_bytes(random.Random(0).randbytes(size))
+    noise = random.Random(0)
+    with source.open("wb") as file:
+        for start in range(0, size, MIB):
+            file.write(noise.randbytes(min(MIB, size - start)))
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     whole, small = Results(size), Results(SMALL_COUNT * SMALL_BYTES)
     chooser = random.Random(1)
