@@ -21,6 +21,7 @@ Versions:
 | ``resolver``    | which manifest answers for a namespace now |
 | ``publication`` | the steps that publish a version without losing another's |
 | ``rebase``      | what a change does to its base, and whether it can be made to another one |
+| ``sending``     | whether a file is sent whole or in parts, and asked for first |
 
 Reading:
 

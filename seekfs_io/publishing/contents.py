@@ -10,6 +10,7 @@ from seekfs_core.errors import PublishConflict
 from seekfs_core.manifest import FileEntry, Manifest
 from seekfs_core.names import check_namespace, content_object_key
 from seekfs_core.rebase import Change
+from seekfs_core.sending import is_asked_for_first, is_sent_whole
 from seekfs_io.config import Config
 from seekfs_io.objects.base import ObjectStat, ObjectStore
 from seekfs_io.objects.patient import PatientStore
@@ -17,11 +18,7 @@ from seekfs_io.publishing.digests import Digest
 from seekfs_io.publishing.driving import PublishResult, publishing_of
 from seekfs_io.publishing.inputs import Input, LocalFile, collect_inputs
 from seekfs_io.publishing.progress import SILENT, Progress
-from seekfs_io.publishing.uploading import PART_BYTES, Lanes, digest_file, read_whole, upload_parts
-
-ASK_FIRST_BYTES = 64 * 1024
-"""Content longer than this is asked for by a HEAD before it is sent; sending less costs no more
-than asking, and a create-only PUT says as well whether it was there."""
+from seekfs_io.publishing.uploading import Lanes, digest_file, read_whole, upload_parts
 
 
 def publish(
@@ -124,7 +121,7 @@ class _ContentUpload:
 
     def add(self, file: LocalFile) -> None:
         """Take one file; small ones are read and sent by another thread."""
-        if file.size <= PART_BYTES:
+        if is_sent_whole(file.size):
             self._lanes.submit(lambda: self._add_small(file))
         else:
             self._add_large(file)
@@ -137,7 +134,7 @@ class _ContentUpload:
             self._progress.advance(file.size)
             return
         self._prove()
-        there = self._patient.stat(key) if digest.size > ASK_FIRST_BYTES else None
+        there = self._patient.stat(key) if is_asked_for_first(digest.size) else None
         if there is None:
             creation = self._patient.create(key, content, conditional=not self._single_writer)
             there = ObjectStat(key=key, size=creation.size, etag=creation.etag)

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from seekfs_core.errors import PublishConflict
 from seekfs_core.names import check_namespace, file_object_key, object_key_fault
+from seekfs_core.sending import is_sent_whole
 from seekfs_io.config import Config
 from seekfs_io.objects.base import ObjectStat, ObjectStore
 from seekfs_io.objects.patient import PatientStore
@@ -15,7 +16,7 @@ from seekfs_io.publishing.digests import Digest
 from seekfs_io.publishing.inputs import Input, InputError, LocalFile, collect_inputs
 from seekfs_io.publishing.progress import SILENT, Progress
 from seekfs_io.publishing.scanning import Scanner
-from seekfs_io.publishing.uploading import PART_BYTES, Lanes, digest_file, read_whole, upload_parts
+from seekfs_io.publishing.uploading import Lanes, digest_file, read_whole, upload_parts
 
 
 @frozen(kw_only=True)
@@ -108,7 +109,7 @@ def put(
             refuse_other(file, digest, there, scanner)
 
         for file in files:
-            if file.size <= PART_BYTES:
+            if is_sent_whole(file.size):
                 lanes.submit(_bound(put_small, file))
             else:
                 put_large(file)

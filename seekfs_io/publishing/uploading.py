@@ -20,6 +20,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from seekfs_core.errors import SeekfsError
+from seekfs_core.sending import MIB, PART_BYTES, part_size_bytes
 from seekfs_io.objects.base import StoreError
 from seekfs_io.objects.patient import Creation, PatientStore
 from seekfs_io.publishing.digests import Digest, Digester, digest_of
@@ -27,14 +28,6 @@ from seekfs_io.publishing.inputs import FileChanged, LocalFile, Opened
 from seekfs_io.publishing.progress import Progress
 
 T = TypeVar("T")
-
-MIB = 1024 * 1024
-
-PART_BYTES = 32 * MIB
-"""Large enough that a part's round trip is nothing beside its transfer."""
-
-PARTS_MAX = 10_000
-"""S3's limit of parts in one upload."""
 
 LANES_MAX = 8
 """More uploads at once gain nothing on the links that this runs on, and cost memory."""
@@ -118,12 +111,6 @@ def digest_file(file: LocalFile, page_size_bytes: int, progress: Progress) -> Di
             progress.advance(len(piece))
         opened.check()
     return digester.digest()
-
-
-def part_size_bytes(size: int) -> int:
-    """The length of every part but the last, for a file of ``size`` bytes."""
-    least = -(-size // PARTS_MAX)
-    return max(PART_BYTES, -(-least // MIB) * MIB)
 
 
 def upload_parts(

@@ -36,13 +36,13 @@ from seekfs_core.errors import (
 )
 from seekfs_core.manifest import Manifest
 from seekfs_core.names import PROBE_KEY, file_object_key, head_key, manifest_key
+from seekfs_core.sending import PART_BYTES
 from seekfs_io import publisher
 from seekfs_io.config import Config, load_config
 from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectStore
 from seekfs_io.publisher import FileChanged, InputError
 from seekfs_io.publishing.progress import Silent
-from seekfs_io.publishing.uploading import PART_BYTES
 from tests.conftest import S3ConfigFactory
 from tests.support.daemon import s3_settings
 from tests.support.dataset import some_bytes
