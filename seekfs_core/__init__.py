@@ -21,7 +21,11 @@ Versions:
 | ``resolver``    | which manifest answers for a namespace now |
 | ``publication`` | the steps that publish a version without losing another's |
 | ``rebase``      | what a change does to its base, and whether it can be made to another one |
+| ``revisions``   | which versions there are to ask for, how they compare, what may be removed |
 | ``sending``     | whether a file is sent whole or in parts, and asked for first |
+| ``creation``    | how an object is put where there is none, and what a lost answer means |
+| ``listing``     | how a listing that breaks off goes on |
+| ``heads``       | which versions are remembered as current over a restart |
 
 Reading:
 
@@ -32,12 +36,13 @@ Reading:
 | ``lookup``      | where a page that is not in RAM is looked for, in which order |
 | ``readahead``   | what a read asks for ahead of the slice it is at |
 | ``reuse``       | which pages a read keeps at hand because it comes back to them |
-| ``readback``    | how much of a page on disk is read for a slice of it |
+| ``readback``    | what of a page on disk is believed, and how much is read for a slice of it |
 | ``patience``    | how long a read waits |
 | ``fetch``       | when each GET starts, who waits for it, what a failure means to them |
 | ``room``        | an account of the memory of page buffers |
 | ``budget``      | when the next request may start |
 | ``retry``       | whether and when a failed request is made again |
+| ``store_answers`` | which failure a status and an error code are |
 
 Keeping:
 
@@ -45,6 +50,7 @@ Keeping:
 |---|---|
 | ``retention``     | which pages are admitted to a tier and which leave it |
 | ``writebehind``   | which pages wait for the disk, and when waiting is given up |
+| ``staging``       | how one page is brought to disk on demand |
 | ``segments``      | where on disk a page goes, and what is reclaimed |
 | ``segment_layout``, ``memory_layout`` | how ceilings on disk and memory are divided |
 | ``tier``          | when a tier that meets faults is off, and how it comes back |

@@ -255,6 +255,12 @@ def is_absence(failure: StoreFailure) -> bool:
     return failure.kind is FailureKind.MISSING and failure.code != "NoSuchBucket"
 
 
+def is_another_object(failure: StoreFailure) -> bool:
+    """Whether a failure of a GET bound to an ETag says that the object is no longer that one: another
+    (412), shorter than the range (416), or gone."""
+    return failure.kind is FailureKind.PRECONDITION or is_absence(failure) or failure.status == 416
+
+
 @frozen
 class Problem:
     """One thing wrong with an input, and where: ``$.files[3].size``, ``cache.l2.backend``."""

@@ -1,4 +1,4 @@
-"""How much of a page on disk is read when a slice of it is wanted.
+"""What of a page on disk is believed, and how much of it is read when a slice of it is wanted.
 
 Only a whole page can be checked. So the first time a process reads a page back it reads all of it,
 and whenever it reads all of it, it checks it. After that first time a small slice is read by
@@ -7,6 +7,8 @@ brings all of it, which RAM may then keep.
 """
 
 from __future__ import annotations
+
+import enum
 
 WINDOW_BYTES = 256 * 1024
 """What is read at once of a slice that is read by itself, and so the memory that this takes."""
@@ -18,3 +20,23 @@ WHOLE_PAGE_SHARE = 0.5
 def reads_whole_page(*, verified: bool, slice_bytes: int, page_bytes: int) -> bool:
     """Whether to read a page whole for a slice of it. ``verified``: by this process, earlier."""
     return not verified or slice_bytes >= page_bytes * WHOLE_PAGE_SHARE
+
+
+class PageLoss(enum.Enum):
+    """Why a page on disk is dropped. Each loss is a miss: the page is fetched again."""
+
+    DISAGREES = "the index disagrees with the manifest"
+    UNREADABLE = "it cannot be read"
+    DAMAGED = "its record is damaged"
+    WRONG_CRC = "its CRC is wrong"
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it counts as a fault of the tier; wrong bytes are counted as CRC failures."""
+        return self is not PageLoss.WRONG_CRC
+
+
+def disagreement(held: tuple[int, int], wanted: tuple[int, int]) -> PageLoss | None:
+    """What is wrong with a page that is held for another one: ``held`` by the index, ``wanted`` by the
+    manifest, as length in bytes and CRC-32C. The manifest is right."""
+    return None if held == wanted else PageLoss.DISAGREES

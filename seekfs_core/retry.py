@@ -16,6 +16,14 @@ from seekfs_core.errors import FailureKind, StoreFailure
 RETRY_AFTER_SECONDS_MAX = 30.0
 """A store that asks for more is asked again after this long: somebody is waiting."""
 
+READS_OF_CHANGING_OBJECT_MAX = 2
+"""An object that changes while it is read is begun again once, in case it was just being replaced."""
+
+
+def is_begun_again(reads: int) -> bool:
+    """Whether an object that changed ``reads`` times while it was read is read from its start once more."""
+    return reads < READS_OF_CHANGING_OBJECT_MAX
+
 
 def is_passing(kind: FailureKind) -> bool:
     """Whether the same request may well succeed a moment later.

@@ -8,7 +8,7 @@ separate probe operation, since a disk may take 4 KiB and refuse a segment.
 ::
 
     ON ──Failed, the last one of faults_max──► OFF ──Asked, after the delay──► PROBING
-     ▲                                          ▲ ▲────────Failed, Abandoned──────│
+     ▲                                          ▲ ▲───Failed, Vanished, Abandoned─│
      └────────────────────────Worked────────────┴─────────────────────────────────┘
 
 Writing and reading have a health each: a full disk still serves what it holds.
@@ -62,7 +62,12 @@ class Abandoned:
     """A use that was let through did not come to touch the disk, and says nothing about it."""
 
 
-TierEvent = Asked | Worked | Failed | Abandoned | Tick
+@frozen
+class Vanished:
+    """A file that was there is not: somebody deleted it, which says nothing about the disk either."""
+
+
+TierEvent = Asked | Worked | Failed | Abandoned | Vanished | Tick
 
 
 @frozen
@@ -98,16 +103,19 @@ LANDINGS: dict[tuple[TierState, type[TierEvent]], frozenset[TierState]] = {
     (_ON, Worked): frozenset({_ON}),
     (_ON, Failed): frozenset({_ON, _OFF}),
     (_ON, Abandoned): frozenset({_ON}),
+    (_ON, Vanished): frozenset({_ON}),
     (_ON, Tick): frozenset({_ON}),
     (_OFF, Asked): frozenset({_OFF, _PROBING}),
     (_OFF, Worked): frozenset({_OFF}),
     (_OFF, Failed): frozenset({_OFF}),
     (_OFF, Abandoned): frozenset({_OFF}),
+    (_OFF, Vanished): frozenset({_OFF}),
     (_OFF, Tick): frozenset({_OFF}),
     (_PROBING, Asked): frozenset({_PROBING}),
     (_PROBING, Worked): frozenset({_ON}),
     (_PROBING, Failed): frozenset({_OFF}),
     (_PROBING, Abandoned): frozenset({_OFF}),
+    (_PROBING, Vanished): frozenset({_OFF}),
     (_PROBING, Tick): frozenset({_PROBING}),
 }
 
@@ -153,7 +161,7 @@ class TierHealth:
                 actions = self._worked()
             case Failed(reason):
                 actions = self._failed(reason)
-            case Abandoned():
+            case Abandoned() | Vanished():
                 if self.state is TierState.PROBING:
                     self.state = TierState.OFF
             case Tick():

@@ -33,9 +33,10 @@ from seekfs_core.errors import DeadlineExceeded, RangeNotSatisfiable, SeekfsErro
 from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import FetchLimits, FetchStatistics
 from seekfs_core.manifest import FileEntry, Manifest
-from seekfs_core.pages import page_key
+from seekfs_core.pages import PageKey, page_key
 from seekfs_core.plan import ReadPlan, plan_read
 from seekfs_core.resolver import ManifestResolver
+from seekfs_core.staging import FIRST, REPORTS, Done, PageStaging, Seen, StagingStep
 from seekfs_io.config import Config
 from seekfs_io.fetching import RECEIVE_BYTES, Fetcher
 from seekfs_io.objects import open_store
@@ -47,6 +48,13 @@ from seekfs_io.reading import DISK, RAM, STORE, TIERS, ReadCounters, ReadSetting
 from seekfs_io.resolving import Resolution, Resolving
 
 AnswerT = TypeVar("AnswerT")
+
+TIER_OF = {
+    StagingStep.REPORT_DISK: DISK,
+    StagingStep.REPORT_RAM: RAM,
+    StagingStep.REPORT_STORE: STORE,
+}
+"""What answers and metrics call the tier that a page is said to be in."""
 
 
 @frozen(kw_only=True)
@@ -209,30 +217,47 @@ class DataPlane:
         start, stop = file.page_extent(page_id)
         crc32c = file.page_crc32c(page_id)
 
-        def staged(tier: str, fetched: int) -> StagedPage:
-            return StagedPage(
-                page_id=page_id, off=start, len=stop - start, crc32c=crc32c, tier=tier, bytes_fetched=fetched
-            )
+        fetched = 0
+        staging, step = PageStaging(), FIRST
+        with contextlib.ExitStack() as held:  # The page stays in RAM until it has been offered.
+            while step not in REPORTS:
+                outcome: Seen | Done = Done()
+                match step:
+                    case StagingStep.LOOK_ON_DISK:
+                        outcome = Seen(key in self._l2)
+                    case StagingStep.READ:
+                        plan = plan_read(manifest, [(path, start, stop - start)], clip=False)
+                        stream = held.enter_context(self.read(plan))
+                        for _ in stream:
+                            pass
+                        fetched = stop - start if stream.counters.pages_from[STORE] else 0
+                    case StagingStep.AWAIT_WRITING:
+                        self._fetcher.await_written(key, self.config.api.request_deadline_sec)
+                    case StagingStep.OFFER:
+                        outcome = Seen(self._offer(key, crc32c))
+                    case StagingStep.LOOK_IN_RAM:
+                        outcome = Seen(key in self._ram)
+                (step,) = staging.feed(outcome, self._clock())
+        return StagedPage(
+            page_id=page_id,
+            off=start,
+            len=stop - start,
+            crc32c=crc32c,
+            tier=TIER_OF[step],
+            bytes_fetched=fetched,
+        )
 
-        if key in self._l2:
-            return staged(DISK, 0)
-        with self.read(plan_read(manifest, [(path, start, stop - start)], clip=False)) as stream:
-            for _ in stream:
-                pass
-            fetched = stop - start if stream.counters.pages_from[STORE] else 0
-            # A page that somebody else is writing would be refused a second place, and not be there yet.
-            self._fetcher.await_written(key, self.config.api.request_deadline_sec)
-            with self._staging:
-                buffer = self._ram.hold(key)
-                if buffer is not None:
-                    try:
-                        if self._l2.store(key, buffer.view, crc32c):
-                            return staged(DISK, fetched)
-                    finally:
-                        self._fetcher.release(buffer)
-            if key in self._l2:
-                return staged(DISK, fetched)
-        return staged(RAM if key in self._ram else STORE, fetched)
+    def _offer(self, key: PageKey, crc32c: int) -> bool:
+        """Offer a page that RAM holds to the second tier; whether it is there now."""
+        with self._staging:
+            buffer = self._ram.hold(key)
+            if buffer is not None:
+                try:
+                    if self._l2.store(key, buffer.view, crc32c):
+                        return True
+                finally:
+                    self._fetcher.release(buffer)
+        return key in self._l2
 
     def _ask(self, request: Callable[[], AnswerT], key: str) -> AnswerT:
         answers: queue.SimpleQueue[AnswerT | SeekfsError] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""What an S3 server's answer means: statuses and error codes as failures, bodies as values.
+"""Reading an S3 server's answer: statuses and error documents as failures, bodies as values.
 
 Nothing here trusts the server. XML is parsed from a bounded number of bytes, and a document type
 (the door to entity expansion) is refused.
@@ -17,6 +17,7 @@ from urllib.parse import unquote_plus
 from attrs import frozen
 
 from seekfs_core.errors import FailureKind, StoreFailure
+from seekfs_core.store_answers import kind_of_answer
 from seekfs_io.objects.base import ObjectStat, StoreError
 
 ERROR_BYTES_MAX = 64 << 10
@@ -24,34 +25,6 @@ ERROR_BYTES_MAX = 64 << 10
 
 DOCUMENT_BYTES_MAX = 16 << 20
 """A page of a listing: 1000 keys of at most 1024 bytes, each byte percent-encoded, and some more."""
-
-_STATUS_KINDS = {
-    301: FailureKind.REDIRECTED,
-    302: FailureKind.REDIRECTED,
-    307: FailureKind.REDIRECTED,
-    308: FailureKind.REDIRECTED,
-    401: FailureKind.DENIED,
-    403: FailureKind.DENIED,
-    404: FailureKind.MISSING,
-    409: FailureKind.PRECONDITION,
-    412: FailureKind.PRECONDITION,
-    429: FailureKind.BUSY,
-    500: FailureKind.BUSY,
-    502: FailureKind.BUSY,
-    503: FailureKind.BUSY,
-    504: FailureKind.BUSY,
-}
-
-# Codes that say more than the status they come with (400, or 200 with an error for a body).
-_CODE_KINDS = {
-    "AuthorizationHeaderMalformed": FailureKind.REDIRECTED,  # signed for another region
-    "ExpiredToken": FailureKind.DENIED,
-    "InternalError": FailureKind.BUSY,
-    "InvalidToken": FailureKind.DENIED,
-    "RequestTimeout": FailureKind.BUSY,
-    "ServiceUnavailable": FailureKind.BUSY,
-    "SlowDown": FailureKind.BUSY,
-}
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 _LENGTH = re.compile(r"[0-9]{1,19}")
@@ -124,13 +97,10 @@ def failure_of(
 ) -> StoreFailure:
     """What an answer that is none of the expected ones means.
 
-    ``request`` names it for people (``GET``). A 409 is a lost race only where the request was
-    ``conditional``.
+    ``request`` names it for people (``GET``); ``conditional`` is for ``kind_of_answer``.
     """
     code, message = parse_error(body)
-    kind = _CODE_KINDS.get(code or "") or _STATUS_KINDS.get(status, FailureKind.BAD_ANSWER)
-    if status == 409 and not conditional:
-        kind = FailureKind.BAD_ANSWER
+    kind = kind_of_answer(status, code, conditional=conditional)
     detail = f"{request} was answered {status}" + (f" {code}" if code else "")
     if kind is FailureKind.REDIRECTED:
         region = headers.get("x-amz-bucket-region")

@@ -18,8 +18,24 @@ from typing import NoReturn, Self, TypeVar
 from attrs import frozen
 
 from seekfs_core.budget import BudgetState, GetBudget
-from seekfs_core.errors import FailureKind, ShuttingDown, error_of, is_absence
-from seekfs_core.retry import RetryPolicy, as_busy
+from seekfs_core.creation import (
+    Begin,
+    Created,
+    CreationEvent,
+    DoWrite,
+    Found,
+    GiveUp,
+    Look,
+    Looked,
+    ObjectCreation,
+    Write,
+    WriteFailed,
+    Written,
+)
+from seekfs_core.errors import ShuttingDown, StoreFailure, error_of, is_absence, is_another_object
+from seekfs_core.listing import ListingProgress
+from seekfs_core.machine import Tick
+from seekfs_core.retry import RetryPolicy
 from seekfs_io.config import S3Config
 from seekfs_io.objects.base import ObjectStat, ObjectStore, StoreError
 from seekfs_io.objects.whole import Fetched, fetch_whole, fill
@@ -92,7 +108,7 @@ class PatientStore:
         except StoreError as error:
             if is_absence(error.failure):
                 return None
-            _explain(error, key)
+            _explain(error.failure, key)
 
     def fetch(self, key: str, *, bytes_max: int) -> Fetched | None:
         """A whole small object; None where there is none.
@@ -104,7 +120,7 @@ class PatientStore:
         except StoreError as error:
             if is_absence(error.failure):
                 return None
-            _explain(error, key)
+            _explain(error.failure, key)
 
     def read_range(
         self, key: str, view: memoryview, start: int, *, if_match: str | None
@@ -122,32 +138,24 @@ class PatientStore:
         try:
             return self._patiently(read, charged=True)
         except StoreError as error:
-            if error.failure.kind is FailureKind.PRECONDITION or is_absence(error.failure):
+            if is_another_object(error.failure):
                 return None
-            if error.failure.status == 416:
-                return None  # Shorter than it was.
-            _explain(error, key)
+            _explain(error.failure, key)
 
     def listing(self, prefix: str) -> Iterator[ObjectStat]:
-        """Every object whose key starts with ``prefix``, in key order.
-
-        A listing that fails in the middle is begun again, and what was seen is skipped.
-        """
-        attempts = 0
-        last = ""
+        """Every object whose key starts with ``prefix``, once, in the store's order."""
+        progress = ListingProgress(self.policy, self.rng)
         while True:
-            attempts += 1
             self.charge()
             try:
                 for each in self.store.list(prefix):
-                    if each.key > last or not last:
-                        last, attempts = each.key, 1
+                    if progress.is_news(each.key):
                         yield each
                 return
             except StoreError as error:
-                delay = self.policy.delay(error.failure, attempts, self.rng)
+                delay = progress.delay(error.failure)
                 if delay is None:
-                    _explain(error, prefix)
+                    _explain(error.failure, prefix)
                 self.pause(delay)
 
     # --- writing ----------------------------------------------------------------------------
@@ -155,28 +163,13 @@ class PatientStore:
     def create(self, key: str, body: bytes | memoryview, *, conditional: bool = True) -> Creation:
         """Store an object where there is none. What is there already is left as it is.
 
-        ``conditional`` False is for a store that does not take conditions: it is looked first then.
+        ``conditional`` False is for a store that does not take conditions.
         """
-        if not conditional:
-            there = self.stat(key)
-            if there is not None:
-                return Creation(False, there.size, there.etag)
-        attempts = 0
-        while True:
-            attempts += 1
-            try:
-                etag = self._patiently(lambda: self.store.put(key, body, if_none_match=conditional))
-                return Creation(True, len(body), etag)
-            except StoreError as error:
-                if error.failure.kind is not FailureKind.PRECONDITION:
-                    _explain(error, key)
-                there = self.stat(key)
-                if there is not None:
-                    return Creation(False, there.size, there.etag)
-                delay = self.policy.delay(as_busy(error.failure), attempts, self.rng)
-                if delay is None:
-                    _explain(error, key)
-                self.pause(delay)
+
+        def put() -> str | None:
+            return self.store.put(key, body, if_none_match=conditional)
+
+        return self._create(Write.PUT, key, put, size=len(body), conditional=conditional)
 
     def create_upload(self, key: str) -> str:
         """Begin a multipart upload; its id."""
@@ -192,38 +185,70 @@ class PatientStore:
         """Join the parts to an object of ``size`` bytes, where there is none. What is there already
         is left as it is, and the upload is still to be aborted then.
 
-        An answer may be lost: asking again is then told that there is no such upload, or that the
-        object is there. Whether it was made by us is not known then, and ``created`` is False.
+        ``created`` is False as well where an answer was lost, and it is not known whose the object is.
         """
-        try:
-            etag = self._patiently(
-                lambda: self.store.complete_upload(key, upload, etags, if_none_match=conditional)
-            )
-            return Creation(True, size, etag)
-        except StoreError as error:
-            if error.failure.kind in (FailureKind.MISSING, FailureKind.PRECONDITION):
-                there = self.stat(key)
-                if there is not None:
-                    return Creation(False, there.size, there.etag)
-            _explain(error, key)
+
+        def join() -> str | None:
+            return self.store.complete_upload(key, upload, etags, if_none_match=conditional)
+
+        return self._create(Write.JOIN, key, join, size=size, conditional=conditional)
 
     def abort_upload(self, key: str, upload: str) -> None:
         """Forget an upload. One request, even when stopped; raises ``StoreError``."""
         self.store.abort_upload(key, upload)
 
+    def _create(
+        self, write: Write, key: str, make: Callable[[], str | None], *, size: int, conditional: bool
+    ) -> Creation:
+        """Carry out what ``seekfs_core.creation`` says; ``make`` is one request and returns an ETag."""
+        creation = ObjectCreation(write, conditional, self.policy, self.rng)
+        event: CreationEvent = Begin()
+        etag: str | None = None
+        there: ObjectStat | None = None
+        while True:
+            actions = creation.feed(event, self.clock())
+            if not actions:
+                due = creation.next_deadline()
+                assert due is not None
+                self.pause(due - self.clock())
+                event = Tick()
+            for action in actions:
+                match action:
+                    case DoWrite():
+                        self._go_on()
+                        try:
+                            etag = make()
+                        except StoreError as error:
+                            event = WriteFailed(error.failure)
+                        else:
+                            event = Written()
+                    case Look():
+                        there = self.stat(key)
+                        event = Looked(there is not None)
+                    case Created():
+                        return Creation(True, size, etag)
+                    case Found():
+                        assert there is not None
+                        return Creation(False, there.size, there.etag)
+                    case GiveUp(failure):
+                        _explain(failure, key)
+
     # --- patience ---------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise ShuttingDown("stopped")
 
     def _explained(self, key: str, request: Callable[[], T]) -> T:
         try:
             return self._patiently(request)
         except StoreError as error:
-            _explain(error, key)
+            _explain(error.failure, key)
 
     def _patiently(self, request: Callable[[], T], *, charged: bool = False) -> T:
         attempts = 0
         while True:
-            if self._stopped.is_set():
-                raise ShuttingDown("stopped")
+            self._go_on()
             if charged:
                 self.charge()
             attempts += 1
@@ -236,5 +261,5 @@ class PatientStore:
                 self.pause(delay)
 
 
-def _explain(error: StoreError, key: str) -> NoReturn:
-    raise error_of(error.failure, key=key) from None
+def _explain(failure: StoreFailure, key: str) -> NoReturn:
+    raise error_of(failure, key=key) from None

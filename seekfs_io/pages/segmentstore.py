@@ -20,7 +20,6 @@ Rules of this file:
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import resource
@@ -33,6 +32,7 @@ from pathlib import Path
 from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
+from seekfs_core.readback import PageLoss, disagreement
 from seekfs_core.retention import PagesHit
 from seekfs_core.segment_layout import shares_of
 from seekfs_core.segment_messages import (
@@ -166,8 +166,9 @@ class SegmentStore:
             page = self._pages.get(key)
             if page is None:
                 return None
-            if page.length != length or page.crc32c != crc32c:
-                self._forget(key, page, "the index disagrees with the manifest")
+            loss = disagreement((page.length, page.crc32c), (length, crc32c))
+            if loss is not None:
+                self._forget(key, page, loss)
                 return None
             if page.file.enter():
                 break
@@ -186,28 +187,35 @@ class SegmentStore:
     def _read(self, key: PageKey, page: Place, view: memoryview, offset: int) -> bool:
         try:
             is_good = self._records.read(key, page, view, offset)
+        except FileNotFoundError as error:
+            self._forget(key, page, PageLoss.UNREADABLE, _reason(error))
+            self._reading.vanished()
+            return False
         except OSError as error:
-            self._forget(key, page, f"it cannot be read: {_reason(error)}")
-            if error.errno != errno.ENOENT:  # A file that somebody deleted says nothing of the disk.
-                self._reading.failed(f"reading: {_reason(error)}")
+            self._forget(key, page, PageLoss.UNREADABLE, _reason(error))
+            self._reading.failed(f"reading: {_reason(error)}")
             return False
         if not is_good:
-            self._forget(key, page, "its record is damaged")
+            self._forget(key, page, PageLoss.DAMAGED)
         self._reading.worked()
         return is_good
 
     def _condemn(self, key: PageKey, page: Place) -> None:
         with self._lock:
             self._crc_failures += 1
-        self._forget(key, page, "its CRC is wrong", is_fault=False)
+        self._forget(key, page, PageLoss.WRONG_CRC)
 
-    def _forget(self, key: PageKey, page: Place, why: str, *, is_fault: bool = True) -> None:
+    def _forget(self, key: PageKey, page: Place, loss: PageLoss, reason: str | None = None) -> None:
         """Let nobody find a page any more. Its entry in the index goes with the next ``store``."""
         log.warning(
-            "page %s in segment %d at %d is dropped: %s", key.hex()[-16:], page.file.number, page.offset, why
+            "page %s in segment %d at %d is dropped: %s",
+            key.hex()[-16:],
+            page.file.number,
+            page.offset,
+            loss.value if reason is None else f"{loss.value}: {reason}",
         )
         with self._lock:
-            self._faults += is_fault
+            self._faults += loss.is_fault
             if self._pages.get(key) is page:
                 del self._pages[key]
                 self._backlog.extend(self._feed(PageDropped(key)))
@@ -224,15 +232,18 @@ class SegmentStore:
     def store(self, key: PageKey, page: memoryview, crc32c: int) -> bool:
         """Keep a verified page; False when it was not admitted or could not be written."""
         held = self._pages.get(key)
-        if held is not None and (held.length, held.crc32c) == (len(page), crc32c):
-            return True
+        loss = None
+        if held is not None:
+            loss = disagreement((held.length, held.crc32c), (len(page), crc32c))
+            if loss is None:
+                return True
         with self._lock:
             if self._closed:
                 return False
             self._stores_active += 1
         try:
-            if held is not None:
-                self._forget(key, held, "the index disagrees with the manifest")
+            if held is not None and loss is not None:
+                self._forget(key, held, loss)
             return self._store(key, page, crc32c)
         finally:
             with self._lock:

@@ -30,13 +30,14 @@ import re
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 from crc32c import crc32c
 
+from seekfs_core.heads import KnownHeads
 from seekfs_core.retention import make_room
 from seekfs_io.pages.directory import CacheDirectory, write_file
 
@@ -134,7 +135,7 @@ class ManifestShelf:
         self._lock = threading.Lock()
         self._keeping = threading.Lock()
         self._charges: OrderedDict[tuple[str, int], int] = OrderedDict()
-        self._heads: OrderedDict[str, int] = OrderedDict()
+        self._heads = KnownHeads()
         with self._disk("opened"):
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._belong_to(bucket)
@@ -178,19 +179,16 @@ class ManifestShelf:
 
     def keep_head(self, ns: str, version: int) -> None:
         with self._lock:
-            known = self._heads.get(ns)
-            if known is not None and known >= version:
+            if not self._heads.learn(ns, version):
                 return
-            self._heads[ns] = version
-            self._heads.move_to_end(ns)
         with self._keeping, self._disk("written"):
             with self._lock:
-                body = self._encode_heads()
+                body = msgspec.json.encode(self._heads.trim(self._heads_fit))
             write_file(self._path / _HEADS_NAME, encode_envelope(_HEADS_NAME, 0, body))
 
     def heads(self) -> dict[str, int]:
         with self._lock:
-            return dict(self._heads)
+            return self._heads.versions()
 
     def close(self) -> None:
         """Let go of the directory; everything is written already."""
@@ -242,7 +240,7 @@ class ManifestShelf:
             if body is None:
                 log.warning("%s is damaged; ignored", self._path / _HEADS_NAME)
             else:
-                self._heads.update(msgspec.json.decode(body, type=dict[str, int]))
+                self._heads.restore(msgspec.json.decode(body, type=dict[str, int]))
 
     def _make_room(self, need_bytes: int) -> bool:
         with self._lock:
@@ -257,14 +255,8 @@ class ManifestShelf:
         with self._lock:
             self._charges.pop(key, None)
 
-    def _encode_heads(self) -> bytes:
-        """As many of the latest as fit."""
-        while True:
-            body = msgspec.json.encode(self._heads)
-            if len(body) <= self._heads_bytes_max - BLOCK_BYTES or not self._heads:
-                return body
-            for _ in range(1 + len(self._heads) // 8):
-                self._heads.popitem(last=False)
+    def _heads_fit(self, versions: Mapping[str, int]) -> bool:
+        return len(msgspec.json.encode(versions)) <= self._heads_bytes_max - BLOCK_BYTES
 
 
 class MemoryShelf:
@@ -274,7 +266,7 @@ class MemoryShelf:
         self._ceiling_bytes = ceiling_bytes
         self._lock = threading.Lock()
         self._manifests: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._heads: OrderedDict[str, int] = OrderedDict()
+        self._heads = KnownHeads()
 
     def keep(self, ns: str, version: int, stored_bytes: bytes) -> None:
         key = (ns, version)
@@ -296,15 +288,12 @@ class MemoryShelf:
 
     def keep_head(self, ns: str, version: int) -> None:
         with self._lock:
-            if version > self._heads.get(ns, 0):
-                self._heads[ns] = version
-                self._heads.move_to_end(ns)
-                if len(self._heads) > HEADS_IN_MEMORY_MAX:
-                    self._heads.popitem(last=False)
+            if self._heads.learn(ns, version):
+                self._heads.trim(lambda versions: len(versions) <= HEADS_IN_MEMORY_MAX)
 
     def heads(self) -> dict[str, int]:
         with self._lock:
-            return dict(self._heads)
+            return self._heads.versions()
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -16,6 +16,7 @@ from seekfs_core.tier import (
     TierState,
     TurnedOff,
     TurnedOn,
+    Vanished,
     Worked,
 )
 
@@ -67,6 +68,10 @@ class TierSwitch:
     def abandoned(self) -> None:
         with self._lock:
             self._feed(Abandoned())
+
+    def vanished(self) -> None:
+        with self._lock:
+            self._feed(Vanished())
 
     def _monotonic(self) -> float:
         self._now = max(self._now, self._clock())

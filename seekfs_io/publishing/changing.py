@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from seekfs_core.errors import NoSuchFile, NoSuchNamespace
 from seekfs_core.names import check_namespace, check_path
-from seekfs_core.rebase import Change
+from seekfs_core.revisions import check_version, removal, restoration, version_asked
 from seekfs_io.config import Config
 from seekfs_io.objects.base import ObjectStore
 from seekfs_io.objects.patient import PatientStore
 from seekfs_io.publishing.driving import PublishResult, publishing_of, result_of
-from seekfs_io.publishing.inspecting import check_version, existing, no_version
+from seekfs_io.publishing.inspecting import existing
 
 
 def remove(
@@ -26,20 +25,11 @@ def remove(
 ) -> PublishResult:
     """Publish a version without these files. Raises ``NoSuchFile`` where one is not there."""
     check_namespace(ns)
-    wanted = tuple(dict.fromkeys(check_path(path) for path in paths))
+    for path in paths:
+        check_path(path)
     publishing = publishing_of(PatientStore.of(store, config.s3), config, ns, single_writer)
     base = publishing.begin()
-    if base is None:
-        raise NoSuchNamespace(f"there is no namespace {ns!r}", ns=ns)
-    missing = [path for path in wanted if path not in base.files]
-    if missing:
-        raise NoSuchFile(
-            f"not in version {base.version} of namespace {ns!r}: " + ", ".join(map(repr, missing)),
-            ns=ns,
-            paths=missing,
-            version=base.version,
-        )
-    change = Change(puts={}, removals=wanted, overwrite=overwrite, created_at=int(time.time()))
+    change = removal(ns, base, paths, overwrite=overwrite, created_at=int(time.time()))
     return result_of(publishing, change, ns)
 
 
@@ -53,12 +43,10 @@ def rollback(
     patient = PatientStore.of(store, config.s3)
     publishing = publishing_of(patient, config, ns, single_writer)
     base = publishing.begin()
-    if base is None:
-        raise NoSuchNamespace(f"there is no namespace {ns!r}", ns=ns)
-    if version > base.version:
-        raise no_version(ns, version, base.version)
+    version_asked(ns, version, None if base is None else base.version)
+    assert base is not None
     old = base
     if version != base.version:
         old = existing(patient, config, ns, version, base.version)
-    change = Change(puts=old.files, exact=True, created_at=int(time.time()))
+    change = restoration(old, created_at=int(time.time()))
     return result_of(publishing, change, ns)

@@ -1,4 +1,4 @@
-"""Looking at versions: loading one, comparing two, and reading one back to verify it."""
+"""Looking at versions: loading one, and reading one back to verify it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from seekfs_core.errors import BadRequest, NoSuchNamespace, NoSuchObject, NoSuchVersion, StoreAnswered
+from seekfs_core.errors import NoSuchObject, StoreAnswered
 from seekfs_core.manifest import FileEntry, Manifest
-from seekfs_core.names import VERSION_MAX, check_namespace, check_path
+from seekfs_core.names import check_namespace, check_path
+from seekfs_core.revisions import (
+    check_version,
+    content_differences,
+    no_version,
+    size_difference,
+    version_asked,
+)
 from seekfs_io.config import Config
 from seekfs_io.objects.base import ObjectStore
 from seekfs_io.objects.patient import PatientStore
@@ -37,17 +44,6 @@ class Verified:
     differences: tuple[Difference, ...]
 
 
-@frozen(kw_only=True)
-class Diff:
-    """From one version to another: paths, sorted by their bytes. ``moved`` are files of the same
-    content that lie at another key."""
-
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    changed: tuple[str, ...]
-    moved: tuple[str, ...]
-
-
 def load(store: ObjectStore, config: Config, ns: str, version: int | None = None) -> Manifest:
     """A version of a namespace, checked: the current one, or ``version``.
 
@@ -59,13 +55,10 @@ def load(store: ObjectStore, config: Config, ns: str, version: int | None = None
 def _load(patient: PatientStore, config: Config, ns: str, version: int | None) -> Manifest:
     check_namespace(ns)
     if version is not None:
-        check_version(version)
+        check_version(version)  # Before the store is asked anything.
     head = read_head(patient, ns)
-    if head is None:
-        raise NoSuchNamespace(f"there is no namespace {ns!r}", ns=ns)
-    if version is not None and version > head:
-        raise no_version(ns, version, head)
-    return existing(patient, config, ns, head if version is None else version, head)
+    asked = version_asked(ns, version, head)
+    return existing(patient, config, ns, asked, head or asked)
 
 
 def existing(patient: PatientStore, config: Config, ns: str, version: int, head: int) -> Manifest:
@@ -74,37 +67,6 @@ def existing(patient: PatientStore, config: Config, ns: str, version: int, head:
     if manifest is None:
         raise no_version(ns, version, head)
     return manifest
-
-
-def check_version(version: int) -> None:
-    """Raises ``BadRequest`` for a number that no version can have."""
-    if not 1 <= version <= VERSION_MAX:
-        raise BadRequest(f"{version} is no version; versions are 1 to {VERSION_MAX}")
-
-
-def no_version(ns: str, version: int, head: int) -> NoSuchVersion:
-    """The error for a version that is not there, or above HEAD."""
-    return NoSuchVersion(
-        f"there is no version {version} of namespace {ns!r}, whose current version is {head}",
-        ns=ns,
-        version=version,
-    )
-
-
-def diff(old: Manifest, new: Manifest) -> Diff:
-    """What ``new`` has that ``old`` has not, and the reverse."""
-    both = [path for path in new.files if path in old.files]
-    changed = {path for path in both if not old.files[path].same_content(new.files[path])}
-    return Diff(
-        added=tuple(path for path in new.files if path not in old.files),
-        removed=tuple(path for path in old.files if path not in new.files),
-        changed=tuple(path for path in both if path in changed),
-        moved=tuple(
-            path
-            for path in both
-            if path not in changed and old.files[path].storage_key != new.files[path].storage_key
-        ),
-    )
 
 
 def verify(
@@ -138,19 +100,11 @@ def _differences(patient: PatientStore, scanner: Scanner, entry: FileEntry) -> l
         return Difference(path=entry.path, key=entry.storage_key, what=what)
 
     there = patient.stat(entry.storage_key)
-    if there is None:
-        return [differs("the object is gone")]
-    if there.size != entry.size:
-        return [differs(f"the object has {there.size} bytes, the manifest {entry.size}")]
+    wrong_size = size_difference(entry, None if there is None else there.size)
+    if wrong_size is not None:
+        return [differs(wrong_size)]
     try:
         digest = scanner.scan(entry.storage_key, entry.page_size_bytes or 1, there).digest
     except (NoSuchObject, StoreAnswered) as error:
         return [differs(error.detail)]
-    found = [
-        differs(f"page {page_id} has CRC-32C {crc:#010x}, the manifest {entry.page_crc32c(page_id):#010x}")
-        for page_id, crc in enumerate(digest.crcs)
-        if crc != entry.page_crc32c(page_id)
-    ]
-    if digest.sha256 != entry.sha256:
-        found.append(differs(f"the bytes are sha256:{digest.sha256.hex()}, the manifest's {entry.hash_text}"))
-    return found
+    return [differs(what) for what in content_differences(entry, digest.crcs, digest.sha256)]

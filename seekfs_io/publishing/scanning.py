@@ -17,6 +17,7 @@ from typing import TypeVar
 from attrs import frozen
 
 from seekfs_core.errors import NoSuchObject, SeekfsError, StoreAnswered
+from seekfs_core.retry import is_begun_again
 from seekfs_io.config import Config
 from seekfs_io.objects.base import ObjectStat
 from seekfs_io.objects.patient import PatientStore
@@ -28,9 +29,6 @@ HASHERS_MAX = 8
 
 AHEAD_MAX = 8
 """GETs of one object under way at once: a single connection to S3 gives some 90 MB/s."""
-
-TRIES_PER_OBJECT = 2
-"""An object that changes while it is read is begun again once, in case it was just being replaced."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -100,9 +98,10 @@ class Scanner:
 
         Raises ``NoSuchObject`` where there is none, and ``StoreAnswered`` where it keeps changing.
         """
-        for _ in range(TRIES_PER_OBJECT):
-            stat = known or self._patient.stat(key)
-            known = None
+        reads = 0
+        while is_begun_again(reads):
+            stat = known if known is not None and not reads else self._patient.stat(key)
+            reads += 1
             if stat is None:
                 raise NoSuchObject(f"there is no object {key!r}", key=key)
             self._progress.describe(key)

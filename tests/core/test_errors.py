@@ -18,6 +18,7 @@ from seekfs_core.errors import (
     StoreUnavailable,
     error_of,
     is_absence,
+    is_another_object,
 )
 
 MEANINGS: dict[FailureKind, tuple[type[SeekfsError], int]] = {
@@ -85,3 +86,15 @@ def test_every_error_is_in_the_drawing_and_travels(kind: type[SeekfsError]) -> N
     error = pickle.loads(pickle.dumps(kind("why", path="a", size=3)))
     assert type(error) is kind
     assert (error.detail, error.context, str(error)) == ("why", {"path": "a", "size": 3}, "why")
+
+
+def test_what_says_that_an_object_is_another_one() -> None:
+    def failure(kind: FailureKind, status: int | None = None, code: str | None = None) -> StoreFailure:
+        return StoreFailure(kind=kind, detail="x", status=status, code=code)
+
+    assert is_another_object(failure(FailureKind.PRECONDITION, 412))
+    assert is_another_object(failure(FailureKind.MISSING, 404))
+    assert is_another_object(failure(FailureKind.BAD_ANSWER, 416))
+    assert not is_another_object(failure(FailureKind.MISSING, 404, "NoSuchBucket"))
+    assert not is_another_object(failure(FailureKind.BAD_ANSWER, 200))
+    assert not is_another_object(failure(FailureKind.DENIED, 403))

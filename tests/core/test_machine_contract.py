@@ -17,6 +17,7 @@ import pytest
 
 import seekfs_core
 from seekfs_core import (
+    creation,
     fetch,
     lookup,
     publication,
@@ -26,6 +27,7 @@ from seekfs_core import (
     retention,
     reuse,
     segments,
+    staging,
     tier,
     writebehind,
 )
@@ -161,6 +163,20 @@ def a_lookup() -> lookup.PageLookup:
     return looking
 
 
+def a_creation() -> creation.ObjectCreation:
+    policy = RetryPolicy(attempts_max=3, backoff_seconds_initial=0.1)
+    creating = creation.ObjectCreation(creation.Write.PUT, True, policy, random.Random(1))
+    creating.feed(creation.Begin(), 10.0)
+    creating.feed(creation.WriteFailed(BUSY), 10.0)
+    return creating
+
+
+def a_staging() -> staging.PageStaging:
+    stage = staging.PageStaging()
+    stage.feed(staging.Seen(False), 10.0)
+    return stage
+
+
 NOT_ASKED_FOR = Manifest(ns="dev", version=1, files={})
 
 CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
@@ -211,14 +227,17 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
     segments.SegmentLog: (a_segment_log, ()),
     reuse.Reuse: (a_reuse, ()),
     lookup.PageLookup: (a_lookup, (lookup.WaitOver(), lookup.NotAtHand())),
+    creation.ObjectCreation: (a_creation, (creation.Begin(), creation.Written(), creation.Looked(True))),
+    staging.PageStaging: (a_staging, (staging.Seen(True), staging.Seen(False))),
 }
 
 TIMELESS: dict[type[Any], tuple[object, object, object]] = {
     readahead.ReadAhead: (readahead.WindowProbed(0),) * 3,
     reuse.Reuse: (reuse.SliceRead(("a", 1), 10),) * 3,
     lookup.PageLookup: (lookup.Asked(lookup.Knowledge.ON_ITS_WAY), lookup.WaitOver(), lookup.NotAtHand()),
+    staging.PageStaging: (staging.Done(), staging.Done(), staging.Seen(False)),
 }
-"""Machines of one read, that nobody has to wake: they know no ``Tick``, and here is how they go on."""
+"""Machines that nobody has to wake: they know no ``Tick``, and here is how they go on."""
 
 MACHINES = pytest.mark.parametrize("kind", CASES, ids=lambda kind: str(kind.__name__))
 MISTAKES = pytest.mark.parametrize(

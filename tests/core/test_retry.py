@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seekfs_core.errors import FailureKind, StoreFailure
-from seekfs_core.retry import RETRY_AFTER_SECONDS_MAX, RetryPolicy, as_busy, is_passing
+from seekfs_core.retry import RETRY_AFTER_SECONDS_MAX, RetryPolicy, as_busy, is_begun_again, is_passing
 
 PASSING = {
     FailureKind.UNREACHABLE,
@@ -106,3 +106,7 @@ def test_a_race_that_nobody_won_is_run_again() -> None:
     assert POLICY.delay(refused, 1, random.Random(1)) is None
     assert POLICY.delay(as_busy(refused), 1, random.Random(1)) is not None
     assert as_busy(refused).detail == refused.detail
+
+
+def test_an_object_that_changes_is_begun_again_once() -> None:
+    assert [is_begun_again(reads) for reads in range(4)] == [True, True, False, False]

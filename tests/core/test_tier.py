@@ -21,10 +21,11 @@ from seekfs_core.tier import (
     TierState,
     TurnedOff,
     TurnedOn,
+    Vanished,
     Worked,
 )
 
-EVENTS: tuple[TierEvent, ...] = (Asked(), Worked(), Failed("again"), Abandoned(), Tick())
+EVENTS: tuple[TierEvent, ...] = (Asked(), Worked(), Failed("again"), Abandoned(), Vanished(), Tick())
 
 
 def health_in(state: TierState) -> TierHealth:
@@ -90,6 +91,16 @@ def test_failures_count_only_in_a_row() -> None:
 def test_a_probe_that_was_not_used_may_be_made_by_the_next() -> None:
     health = health_in(TierState.PROBING)
     assert health.feed(Abandoned(), 1) == ()
+    assert health.feed(Asked(), 1) == (Go(),)
+
+
+def test_a_file_that_somebody_deleted_says_nothing_about_the_disk() -> None:
+    health = TierHealth()
+    for _ in range(10):
+        assert health.feed(Vanished(), 0) == ()
+    assert health.steady
+    health = health_in(TierState.PROBING)
+    assert health.feed(Vanished(), 1) == ()
     assert health.feed(Asked(), 1) == (Go(),)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import contextlib
 import os
 import signal
 import socket
@@ -45,6 +46,15 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def open_files(pid: int) -> list[str]:
+    """What a process has open; a running one closes files while they are looked at."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(link))
+    return found
+
+
 def test_it_takes_objects_as_soon_as_it_has_started_and_leaves_nothing_behind() -> None:
     with DevServer(bucket="own-bucket") as server:
         store = open_sdk_store(server.s3_config())
@@ -62,7 +72,7 @@ def test_it_takes_objects_as_soon_as_it_has_started_and_leaves_nothing_behind() 
         weed = children(keeper)
         assert len(weed) == 1
         # All that it writes is in its directory: no other file is open.
-        opened = [os.readlink(link) for link in Path(f"/proc/{weed[0]}/fd").iterdir()]
+        opened = open_files(weed[0])
         files = [path for path in opened if path.startswith("/") and not path.startswith(("/dev/", "/sys/"))]
         assert files
         assert all(path.startswith(str(home)) for path in files)
@@ -76,8 +86,7 @@ def test_it_listens_on_loopback_only(seaweed: DevServer) -> None:
     assert seaweed.pid is not None
     (weed,) = children(seaweed.pid)
     inodes = set()
-    for link in Path(f"/proc/{weed}/fd").iterdir():
-        target = os.readlink(link)
+    for target in open_files(weed):
         if target.startswith("socket:["):
             inodes.add(target[8:-1])
     listening = []

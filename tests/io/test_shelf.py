@@ -161,7 +161,7 @@ def test_more_namespaces_than_have_room_lose_the_oldest(tmp_path: Path) -> None:
     shelf = ManifestShelf(tmp_path, 256 << 10)
     names = [f"namespace-{n:04d}-{'x' * 40}" for n in range(1000)]
     for name in names[:-300]:
-        shelf._heads[name] = 1  # As if kept: writing the file each time is not what is tested.
+        shelf._heads.learn(name, 1)  # As if kept: writing the file each time is not what is tested.
     for name in names[-300:]:
         shelf.keep_head(name, 1)
         assert used_bytes(tmp_path) <= 256 << 10

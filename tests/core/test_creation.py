@@ -1,0 +1,180 @@
+"""Putting an object where there is none: every pair of state and event, and a store that loses answers."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seekfs_core.creation import (
+    CREATION_TRANSITIONS,
+    Begin,
+    Created,
+    CreationEvent,
+    CreationState,
+    DoWrite,
+    Found,
+    GiveUp,
+    Look,
+    Looked,
+    ObjectCreation,
+    Write,
+    WriteFailed,
+    Written,
+)
+from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure
+from seekfs_core.machine import Tick
+from seekfs_core.retry import RetryPolicy
+
+POLICY = RetryPolicy(attempts_max=3, backoff_seconds_initial=1.0)
+TAKEN = StoreFailure(kind=FailureKind.PRECONDITION, detail="taken")
+BUSY = StoreFailure(kind=FailureKind.BUSY, detail="busy")
+GONE = StoreFailure(kind=FailureKind.MISSING, detail="no such upload")
+DENIED = StoreFailure(kind=FailureKind.DENIED, detail="denied")
+
+EVENTS: tuple[CreationEvent, ...] = (
+    Begin(),
+    Written(),
+    *(WriteFailed(failure) for failure in (TAKEN, BUSY, GONE, DENIED)),
+    Looked(True),
+    Looked(False),
+    Tick(),
+)
+
+WAY_TO: dict[CreationState, tuple[bool, tuple[CreationEvent, ...]]] = {
+    CreationState.NEW: (True, ()),
+    CreationState.LOOKING: (False, (Begin(),)),
+    CreationState.WRITING: (True, (Begin(),)),
+    CreationState.DOUBTING: (True, (Begin(), WriteFailed(TAKEN))),
+    CreationState.WAITING: (True, (Begin(), WriteFailed(BUSY))),
+    CreationState.OVER: (True, (Begin(), Written())),
+}
+
+
+def creation(write: Write = Write.PUT, *, conditional: bool = True) -> ObjectCreation:
+    return ObjectCreation(write, conditional, POLICY, random.Random(1))
+
+
+def creation_in(state: CreationState, write: Write) -> ObjectCreation:
+    conditional, way = WAY_TO[state]
+    made = creation(write, conditional=conditional)
+    for event in way:
+        made.feed(event, 0.0)
+    assert made.state is state
+    return made
+
+
+@pytest.mark.parametrize(("state", "event", "write"), [*itertools.product(CreationState, EVENTS, Write)])
+def test_every_event_lands_where_the_table_says_or_is_refused(
+    state: CreationState, event: CreationEvent, write: Write
+) -> None:
+    for now in (0.0, 100.0):
+        made = creation_in(state, write)
+        landings = CREATION_TRANSITIONS.get((state, type(event)))
+        if landings is None:
+            before = repr(made)
+            with pytest.raises(ContractViolation):
+                made.feed(event, now)
+            assert repr(made) == before
+        else:
+            made.feed(event, now)
+            assert made.state in landings
+            assert (made.next_deadline() is None) is (made.state is not CreationState.WAITING)
+
+
+def test_what_a_refused_write_finds_is_what_was_to_be_written() -> None:
+    for write, failure in ((Write.PUT, TAKEN), (Write.JOIN, TAKEN), (Write.JOIN, GONE)):
+        made = creation(write)
+        assert made.feed(Begin(), 0) == (DoWrite(),)
+        assert made.feed(WriteFailed(failure), 0) == (Look(),)
+        assert made.feed(Looked(True), 0) == (Found(),)
+
+
+def test_a_put_that_was_refused_for_nothing_is_made_again_as_often_as_allowed() -> None:
+    made, now = creation(), 0.0
+    actions = made.feed(Begin(), now)
+    for _ in range(POLICY.attempts_max - 1):
+        assert actions == (DoWrite(),)
+        made.feed(WriteFailed(TAKEN), now)
+        assert made.feed(Looked(False), now) == ()
+        due = made.next_deadline()
+        assert due is not None
+        assert made.feed(Tick(), due - 0.01) == ()
+        actions, now = made.feed(Tick(), due), due
+    made.feed(WriteFailed(TAKEN), now)
+    assert made.feed(Looked(False), now) == (GiveUp(TAKEN),)
+
+
+def test_parts_that_are_gone_without_their_object_are_not_joined_again() -> None:
+    made = creation(Write.JOIN)
+    made.feed(Begin(), 0)
+    made.feed(WriteFailed(GONE), 0)
+    assert made.feed(Looked(False), 0) == (GiveUp(GONE),)
+
+
+def test_a_bucket_that_is_missing_is_no_doubt_about_a_put() -> None:
+    made = creation()
+    made.feed(Begin(), 0)
+    assert made.feed(WriteFailed(GONE), 0) == (GiveUp(GONE),)
+
+
+def test_without_conditions_it_looks_before_it_writes() -> None:
+    made = creation(conditional=False)
+    assert made.feed(Begin(), 0) == (Look(),)
+    assert made.feed(Looked(True), 0) == (Found(),)
+    made = creation(conditional=False)
+    made.feed(Begin(), 0)
+    assert made.feed(Looked(False), 0) == (DoWrite(),)
+    assert made.feed(Written(), 0) == (Created(),)
+
+
+@given(
+    troubles=st.lists(st.sampled_from(["lost", "busy", "met", "works"]), max_size=8),
+    write=st.sampled_from(Write),
+    rival_at=st.integers(min_value=0, max_value=8),
+)
+def test_whatever_happens_it_ends_and_says_what_is_true(
+    troubles: list[str], write: Write, rival_at: int
+) -> None:
+    """Against a store in a few lines: at most one object, made by us, by a rival, or not at all."""
+    made = creation(write)
+    owner: str | None = None
+    was_ever_ours = False
+    writes, now = 0, 0.0
+    event: CreationEvent = Begin()
+    while True:
+        actions = made.feed(event, now)
+        if not actions:
+            now = made.next_deadline() or now
+            event = Tick()
+            continue
+        (action,) = actions
+        if isinstance(action, DoWrite):
+            if writes == rival_at and owner is None:
+                owner = "rival"
+            trouble = troubles[writes] if writes < len(troubles) else "works"
+            writes += 1
+            if trouble == "busy":
+                event = WriteFailed(BUSY)
+            elif owner is not None:
+                event = WriteFailed(GONE if write is Write.JOIN and was_ever_ours else TAKEN)
+            elif trouble == "met":
+                event = WriteFailed(TAKEN)
+            else:
+                owner, was_ever_ours = "us", True
+                event = WriteFailed(BUSY) if trouble == "lost" else Written()
+        elif isinstance(action, Look):
+            event = Looked(owner is not None)
+        else:
+            break
+    assert writes <= POLICY.attempts_max
+    match action:
+        case Created():
+            assert owner == "us"
+        case Found():
+            assert owner is not None
+        case GiveUp():
+            assert owner is None or was_ever_ours or writes == POLICY.attempts_max
