@@ -52,6 +52,7 @@ Keeping:
 | ``writebehind``   | which pages wait for the disk, and when waiting is given up |
 | ``staging``       | how one page is brought to disk on demand |
 | ``segments``      | where on disk a page goes, and what is reclaimed |
+| ``restoring``     | what of a cache directory is believed when it is opened |
 | ``segment_layout``, ``memory_layout`` | how ceilings on disk and memory are divided |
 | ``tier``          | when a tier that meets faults is off, and how it comes back |
 | ``advice``        | what counters say about a namespace, and what to warm |

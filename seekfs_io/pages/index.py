@@ -23,7 +23,8 @@ from pathlib import Path
 import lmdb
 
 from seekfs_core.pages import PageKey
-from seekfs_io.pages.segment_format import IndexEntry, decode_entry, encode_entry
+from seekfs_core.restoring import IndexEntry
+from seekfs_io.pages.segment_format import decode_entry, encode_entry
 
 DELETIONS_PER_TRANSACTION = 32
 INSERTIONS_PER_TRANSACTION = 4096

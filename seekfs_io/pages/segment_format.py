@@ -33,6 +33,7 @@ from attrs import frozen
 from crc32c import crc32c
 
 from seekfs_core.pages import PAGE_KEY_LENGTH, PageKey
+from seekfs_core.restoring import IndexEntry
 from seekfs_core.segment_layout import RECORD_ALIGNMENT, RECORD_HEADER_LENGTH
 
 LAYOUT_VERSION = 1
@@ -94,16 +95,6 @@ def decode_header(stored: bytes | bytearray) -> RecordHeader | None:
 def padding_of(length: int) -> bytes:
     """The zeros behind a page of ``length`` bytes."""
     return bytes(-(RECORD_HEADER_LENGTH + length) % RECORD_ALIGNMENT)
-
-
-@frozen
-class IndexEntry:
-    """Where a page is: the record's place, and the length and CRC-32C of the page."""
-
-    segment: int
-    offset: int
-    length: int
-    crc32c: int
 
 
 def encode_entry(entry: IndexEntry) -> bytes:

@@ -33,6 +33,7 @@ from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
 from seekfs_core.readback import PageLoss, disagreement
+from seekfs_core.restoring import IndexEntry
 from seekfs_core.retention import PagesHit
 from seekfs_core.segment_layout import shares_of
 from seekfs_core.segment_messages import (
@@ -48,9 +49,6 @@ from seekfs_core.segment_messages import (
     PageWritten,
     Publish,
     Refuse,
-    Restored,
-    RestoredPage,
-    RestoredSegment,
     RetireSegment,
     Reveal,
     SegmentDrained,
@@ -67,7 +65,6 @@ from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.directory import CacheDirectory, claim, segment_path
 from seekfs_io.pages.recovery import recover
 from seekfs_io.pages.segment_file import Descriptors, SegmentFile
-from seekfs_io.pages.segment_format import IndexEntry
 from seekfs_io.pages.segment_records import Place, Records
 from seekfs_io.pages.tier_switch import TierSwitch
 
@@ -455,26 +452,20 @@ class SegmentStore:
     # Start and end
 
     def _restore(self) -> None:
-        directory = self._directory
-        found = recover(directory, self._log.shares)
-        self._index = found.index
-        self._faults += found.entries_lost
-        restored = []
-        for number, (capacity, pages) in found.segments.items():
-            file = self._files[number] = self._segment_file(number, capacity, made=True)
-            for key, entry in pages:
-                self._pages[key] = Place(file, entry.offset, entry.length, entry.crc32c)
-            homes = tuple(RestoredPage(key, entry.offset, entry.length) for key, entry in pages)
-            restored.append(RestoredSegment(number, capacity, homes))
+        recovered = recover(self._directory, self._log.shares)
+        found = recovered.restoration
+        self._index = recovered.index
+        self._faults += len(found.lost)
+        for segment in found.event.segments:
+            self._files[segment.segment] = self._segment_file(segment.segment, segment.capacity, made=True)
+        for key, entry in found.entries.items():
+            self._pages[key] = Place(self._files[entry.segment], entry.offset, entry.length, entry.crc32c)
         with self._lock:
-            actions = self._feed(Restored(tuple(restored)))
+            actions = self._feed(found.event)
         self._carry_out(actions)
         self._evicted = 0
         try:
-            found.settle(
-                (key, IndexEntry(page.file.number, page.offset, page.length, page.crc32c))
-                for key, page in self._pages.items()
-            )
+            recovered.settle((key, entry) for key, entry in found.entries.items() if key in self._pages)
         except BaseException:
             self._index.close()
             raise

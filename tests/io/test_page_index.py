@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from seekfs_core.pages import PageKey
+from seekfs_core.restoring import IndexEntry
 from seekfs_core.segment_layout import shares_of
 from seekfs_io.pages.index import IndexUnusable, PageIndex, remove_index
-from seekfs_io.pages.segment_format import IndexEntry
 
 MIB = 1 << 20
 

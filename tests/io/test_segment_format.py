@@ -7,10 +7,10 @@ from attrs import evolve
 from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
+from seekfs_core.restoring import IndexEntry
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length
 from seekfs_io.pages.segment_format import (
     LAYOUT_VERSION,
-    IndexEntry,
     Layout,
     RecordHeader,
     decode_entry,
