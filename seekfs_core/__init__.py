@@ -54,7 +54,7 @@ Keeping:
 | ``segments``      | where on disk a page goes, and what is reclaimed |
 | ``restoring``     | what of a cache directory is believed when it is opened |
 | ``segment_layout``, ``memory_layout`` | how ceilings on disk and memory are divided |
-| ``tier``          | when a tier that meets faults is off, and how it comes back |
+| ``tier``          | what a fault says of a tier, when it is off for that, and how it comes back |
 | ``advice``        | what counters say about a namespace, and what to warm |
 
 Events and actions are beside their machine, or where there are many in a module of their own:

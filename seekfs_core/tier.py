@@ -11,13 +11,14 @@ separate probe operation, since a disk may take 4 KiB and refuse a segment.
      ▲                                          ▲ ▲───Failed, Vanished, Abandoned─│
      └────────────────────────Worked────────────┴─────────────────────────────────┘
 
-Writing and reading have a health each: a full disk still serves what it holds.
+Writing and reading have a health each: a full disk still serves what it holds. What a use of the
+disk says about which of them is in ``verdict``, a table.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import assert_never
+from typing import Final, assert_never
 
 from attrs import define, field, frozen
 
@@ -149,6 +150,10 @@ class TierHealth:
         """When a probe may go through, for people; nothing needs to happen then."""
         return self._probe_at if self.state is TierState.OFF else None
 
+    def would_let_through(self, now: float) -> bool:
+        """Whether ``Asked`` would be answered ``Go`` at ``now``, in monotonic seconds. Changes nothing."""
+        return self.state is TierState.ON or (self.state is TierState.OFF and now >= self._probe_at)
+
     def feed(self, event: TierEvent, now: float) -> tuple[TierAction, ...]:
         """What to do because of ``event``; ``now`` in monotonic seconds."""
         landings = LANDINGS[self.state, type(event)]
@@ -172,12 +177,11 @@ class TierHealth:
         return actions
 
     def _lets_through(self) -> bool:
-        if self.state is TierState.ON:
-            return True
-        if self.state is TierState.OFF and self._now >= self._probe_at:
+        if not self.would_let_through(self._now):
+            return False
+        if self.state is TierState.OFF:
             self.state = TierState.PROBING
-            return True
-        return False
+        return True
 
     def _worked(self) -> tuple[TierAction, ...]:
         if self.state is TierState.OFF:
@@ -201,3 +205,73 @@ class TierHealth:
         self._probe_at = self._now + delay
         self._delay_seconds = min(PROBE_DELAY_SECONDS_MAX, 2 * delay)
         return (TurnedOff(reason, delay),)
+
+
+class Use(Enum):
+    """What a tier on disk is used for; each has a health of its own."""
+
+    READING = "reading the disk cache"
+    WRITING = "writing the disk cache"
+
+
+class Operation(Enum):
+    """One thing that is asked of the disk."""
+
+    READ = "reading"
+    MAKE = "making a segment"
+    WRITE = "writing"
+    INDEX = "writing the index"
+    UNINDEX = "deleting from the index"
+    UNLINK = "deleting a segment"
+
+    @property
+    def use(self) -> Use:
+        return Use.READING if self is Operation.READ else Use.WRITING
+
+
+class Outcome(Enum):
+    """What came of it."""
+
+    DONE = "it was done"
+    DAMAGED = "it was done, and gave bytes that are not what was written"
+    VANISHED = "the file is not there"
+    REFUSED = "the disk said no"
+
+
+VERDICTS: Final[dict[tuple[Operation, Outcome], type[Worked | Failed | Vanished] | None]] = {
+    (Operation.READ, Outcome.DONE): Worked,
+    # One rotten record costs its page. A disk that gives what it has, and at once, is not off.
+    (Operation.READ, Outcome.DAMAGED): Worked,
+    (Operation.READ, Outcome.VANISHED): Vanished,
+    (Operation.READ, Outcome.REFUSED): Failed,
+    # A page is kept when it is in the index, and nothing before that brings a tier back.
+    (Operation.MAKE, Outcome.DONE): None,
+    # The directory is gone, so that the next one cannot be made either.
+    (Operation.MAKE, Outcome.VANISHED): Failed,
+    (Operation.MAKE, Outcome.REFUSED): Failed,
+    (Operation.WRITE, Outcome.DONE): None,
+    (Operation.WRITE, Outcome.VANISHED): Vanished,
+    (Operation.WRITE, Outcome.REFUSED): Failed,
+    (Operation.INDEX, Outcome.DONE): Worked,
+    (Operation.INDEX, Outcome.REFUSED): Failed,
+    (Operation.UNINDEX, Outcome.DONE): None,
+    # Nobody misses it: an entry without its record is found out at the next start or read. But an index
+    # that takes no deletion takes no entry either, so the next page would be written in vain.
+    (Operation.UNINDEX, Outcome.REFUSED): Failed,
+    (Operation.UNLINK, Outcome.DONE): None,
+    (Operation.UNLINK, Outcome.REFUSED): Failed,
+}
+"""What a use of the disk says about the health of that use; None: nothing that was not known."""
+
+
+def verdict(operation: Operation, outcome: Outcome, reason: str = "") -> Worked | Failed | Vanished | None:
+    """What ``TierHealth`` of ``operation.use`` is to hear; ``reason``, for people, is why it failed.
+
+    ``ContractViolation`` for an outcome that the operation cannot have.
+    """
+    if (operation, outcome) not in VERDICTS:
+        raise ContractViolation(f"{outcome} cannot come of {operation}")
+    event = VERDICTS[operation, outcome]
+    if event is None:
+        return None
+    return Failed(f"{operation.value}: {reason}") if issubclass(event, Failed) else event()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -130,6 +131,15 @@ class SegmentFile:
             fd = self._fd
         descriptors.opened(self)
         return fd
+
+
+DESCRIPTORS_MAX = 512
+
+
+def descriptors_max() -> int:
+    """A quarter of what the process may open: connections need the rest."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS_MAX if soft < 0 else max(8, min(DESCRIPTORS_MAX, soft // 4))
 
 
 class Descriptors:

@@ -7,10 +7,16 @@ says it, or False for a record that is damaged; ``seekfs_io.pages.segmentstore``
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from crc32c import crc32c
+
 from seekfs_core.pages import PageKey
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH
 from seekfs_io.pages.segment_file import Descriptors, SegmentFile, read_fully, write_fully
 from seekfs_io.pages.segment_format import RecordHeader, decode_header, encode_header, padding_of
+
+COPY_WINDOW_BYTES = 1 << 20
 
 
 class Place:
@@ -61,13 +67,24 @@ class Records:
         write_fully(fd, [memoryview(header), page, memoryview(padding_of(place.length))], place.offset)
         return True
 
-    def write_header(self, fd: int, key: PageKey, place: Place) -> None:
-        """Write a record's header; its page follows with ``write_part``."""
-        write_fully(fd, [memoryview(encode_header(self._header_of(key, place)))], place.offset)
+    def copy(
+        self, fd: int, key: PageKey, place: Place, read: Callable[[memoryview, int], bool]
+    ) -> int | None:
+        """Write a record whose page ``read`` brings in pieces, by offset; None as soon as it says False.
 
-    def write_part(self, fd: int, place: Place, part: memoryview, offset: int) -> None:
-        """Write the page's bytes from ``offset``."""
-        write_fully(fd, [part], place.offset + RECORD_HEADER_LENGTH + offset)
+        The CRC-32C of what was copied. The header says what it should be, so that rot on the way is found at
+        the next read, too.
+        """
+        write_fully(fd, [memoryview(encode_header(self._header_of(key, place)))], place.offset)
+        crc = 0
+        window = memoryview(bytearray(min(COPY_WINDOW_BYTES, place.length)))
+        for start in range(0, place.length, len(window)):
+            view = window[: place.length - start]
+            if not read(view, start):
+                return None
+            crc = crc32c(view, crc)
+            write_fully(fd, [view], place.offset + RECORD_HEADER_LENGTH + start)
+        return crc
 
     def _header_of(self, key: PageKey, place: Place) -> RecordHeader:
         return RecordHeader(

@@ -21,15 +21,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import resource
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-
-from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
 from seekfs_core.readback import PageLoss, disagreement
@@ -60,22 +56,18 @@ from seekfs_core.segment_messages import (
     WritePage,
 )
 from seekfs_core.segments import SegmentLog
-from seekfs_core.tier import READ_FAULTS_MAX, WRITE_FAULTS_MAX
+from seekfs_core.tier import Operation, Outcome
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.directory import CacheDirectory, claim, segment_path
 from seekfs_io.pages.recovery import recover
-from seekfs_io.pages.segment_file import Descriptors, SegmentFile
+from seekfs_io.pages.segment_file import Descriptors, SegmentFile, descriptors_max
 from seekfs_io.pages.segment_records import Place, Records
-from seekfs_io.pages.tier_switch import TierSwitch
+from seekfs_io.pages.tier_switch import DiskHealth, reason_of
 
 log = logging.getLogger("seekfs.cache")
 
 HITS_NOTED_MAX = 65_536
 HITS_FED_AT_ONCE = 256
-
-DESCRIPTORS_MAX = 512
-
-COPY_WINDOW_BYTES = 1 << 20
 
 
 class SegmentLease:
@@ -104,7 +96,7 @@ class SegmentLease:
         self._page.verified = True
 
     def condemn(self) -> None:
-        self._store._condemn(self._key, self._page)
+        self._store._forget(self._key, self._page, PageLoss.WRONG_CRC)
 
     def release(self) -> None:
         self._store._release(self._page, is_unused_probe=self._is_probe)
@@ -126,12 +118,11 @@ class SegmentStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._log = SegmentLog(shares_of(ceiling_bytes))
-        self._reading = TierSwitch("reading the disk cache", READ_FAULTS_MAX, clock)
-        self._writing = TierSwitch("writing the disk cache", WRITE_FAULTS_MAX, clock)
+        self._health = DiskHealth(clock)
         self._pages: dict[PageKey, Place] = {}
         self._files: dict[int, SegmentFile] = {}
         self._placed: dict[PageKey, Place] = {}
-        self._descriptors = Descriptors(_descriptors_max())
+        self._descriptors = Descriptors(descriptors_max())
         self._records = Records(directory.store_id, self._descriptors)
         self._hits: deque[PageKey] = deque(maxlen=HITS_NOTED_MAX)
         self._backlog: deque[LogAction] = deque()
@@ -155,7 +146,7 @@ class SegmentStore:
     # Readers
 
     def __contains__(self, key: PageKey) -> bool:
-        return key in self._pages and (self._reading.steady or self._reading.would_let_through())
+        return key in self._pages and self._health.reading.would_let_through()
 
     def lease(self, key: PageKey, length: int, crc32c: int) -> SegmentLease | None:
         """Hold a page for reading; None on a miss. ``length`` and ``crc32c`` are the manifest's."""
@@ -172,35 +163,24 @@ class SegmentStore:
             # Retired or carried over since; where it was carried to, it can be read.
             if self._pages.get(key) is page:
                 return None
-        is_probe = False
-        if not self._reading.steady:
-            is_let_through, is_probe = self._reading.ask()
-            if not is_let_through:
-                self._release(page, is_unused_probe=False)
-                return None
+        is_let_through, is_probe = self._health.reading.ask()
+        if not is_let_through:
+            self._release(page, is_unused_probe=False)
+            return None
         self._hits.append(key)
         return SegmentLease(self, key, page, is_probe=is_probe)
 
     def _read(self, key: PageKey, page: Place, view: memoryview, offset: int) -> bool:
         try:
             is_good = self._records.read(key, page, view, offset)
-        except FileNotFoundError as error:
-            self._forget(key, page, PageLoss.UNREADABLE, _reason(error))
-            self._reading.vanished()
-            return False
         except OSError as error:
-            self._forget(key, page, PageLoss.UNREADABLE, _reason(error))
-            self._reading.failed(f"reading: {_reason(error)}")
+            self._forget(key, page, PageLoss.UNREADABLE, reason_of(error))
+            self._health.failed(Operation.READ, error)
             return False
         if not is_good:
             self._forget(key, page, PageLoss.DAMAGED)
-        self._reading.worked()
+        self._health.went(Operation.READ, Outcome.DONE if is_good else Outcome.DAMAGED)
         return is_good
-
-    def _condemn(self, key: PageKey, page: Place) -> None:
-        with self._lock:
-            self._crc_failures += 1
-        self._forget(key, page, PageLoss.WRONG_CRC)
 
     def _forget(self, key: PageKey, page: Place, loss: PageLoss, reason: str | None = None) -> None:
         """Let nobody find a page any more. Its entry in the index goes with the next ``store``."""
@@ -213,6 +193,7 @@ class SegmentStore:
         )
         with self._lock:
             self._faults += loss.is_fault
+            self._crc_failures += not loss.is_fault
             if self._pages.get(key) is page:
                 del self._pages[key]
                 self._backlog.extend(self._feed(PageDropped(key)))
@@ -222,7 +203,7 @@ class SegmentStore:
             with self._lock:
                 self._backlog.extend(self._feed(SegmentDrained(page.file.number)))
         if is_unused_probe:
-            self._reading.abandoned()
+            self._health.reading.abandoned()
 
     # Writers
 
@@ -249,7 +230,7 @@ class SegmentStore:
 
     def _store(self, key: PageKey, page: memoryview, crc32c: int) -> bool:
         self._catch_up()
-        is_let_through, is_probe = self._writing.ask()
+        is_let_through, is_probe = self._health.writing.ask()
         if not is_let_through:
             with self._lock:
                 self._refused += 1
@@ -258,7 +239,7 @@ class SegmentStore:
             actions = self._feed(PageOffered(key, len(page), self._leased()))
         self._carry_out(actions, page, crc32c)
         if is_probe:
-            self._writing.abandoned()  # Unless the disk was touched, and has had its say.
+            self._health.writing.abandoned()  # Unless the disk was touched, and has had its say.
         with self._lock:
             kept = key in self._pages
             self._written += kept
@@ -319,7 +300,7 @@ class SegmentStore:
             file.make()
             self._descriptors.opened(file)
         except OSError as error:
-            self._write_failed(f"making a segment: {_reason(error)}")
+            self._failed(Operation.MAKE, error)
             with self._lock:
                 self._feed(OpenFailed(action.segment))
         finally:
@@ -336,11 +317,14 @@ class SegmentStore:
             old = self._pages.get(action.key)
         if old is None or old.file.number != action.source or not old.file.enter():
             return WriteFailed(action.key, action.segment)  # Dropped since.
+        is_let_through, is_probe = self._health.reading.ask()
         try:
+            if not is_let_through:
+                return WriteFailed(action.key, action.segment)
             page = Place(self._file(action.segment), action.offset, old.length, old.crc32c)
-            return self._place(action.key, page, lambda fd: self._copy_record(fd, action.key, old, page))
+            return self._place(action.key, page, lambda fd: self._copy(fd, action.key, old, page))
         finally:
-            self._release(old, is_unused_probe=False)
+            self._release(old, is_unused_probe=is_probe)  # If it was used, this says nothing more.
 
     def _place(self, key: PageKey, page: Place, write: Callable[[int], bool]) -> LogEvent:
         """Write a record with ``write``, into a segment that another thread may still be making."""
@@ -351,7 +335,7 @@ class SegmentStore:
             if not write(page.file.descriptor(self._descriptors)):
                 return WriteFailed(key, number)
         except OSError as error:
-            self._write_failed(f"writing: {_reason(error)}")
+            self._failed(Operation.WRITE, error)
             return WriteFailed(key, number)
         finally:
             self._release(page, is_unused_probe=False)
@@ -359,19 +343,11 @@ class SegmentStore:
             self._placed[key] = page
         return PageWritten(key, number)
 
-    def _copy_record(self, fd: int, key: PageKey, old: Place, page: Place) -> bool:
-        """The header says what the bytes should be, so that rot on the way is found at the next read."""
-        self._records.write_header(fd, key, page)
-        crc = 0
-        window = memoryview(bytearray(min(COPY_WINDOW_BYTES, page.length)))
-        for start in range(0, page.length, len(window)):
-            view = window[: page.length - start]
-            if not self._read(key, old, view, start):
-                return False
-            crc = crc32c(view, crc)
-            self._records.write_part(fd, page, view, start)
-        if crc != page.crc32c:
-            self._condemn(key, old)
+    def _copy(self, fd: int, key: PageKey, old: Place, page: Place) -> bool:
+        """Copy a record; False where it could not be read, or is wrong: then it is dropped."""
+        crc = self._records.copy(fd, key, page, lambda view, offset: self._read(key, old, view, offset))
+        if crc is not None and crc != page.crc32c:
+            self._forget(key, old, PageLoss.WRONG_CRC)
         return crc == page.crc32c
 
     def _publish(self, action: Publish) -> LogEvent | None:
@@ -379,19 +355,18 @@ class SegmentStore:
         try:
             self._index.put(action.key, IndexEntry(action.segment, action.offset, action.nbytes, page.crc32c))
         except OSError as error:
-            self._write_failed(f"writing the index: {_reason(error)}")
+            self._failed(Operation.INDEX, error)
             with self._lock:
                 del self._placed[action.key]
             return WriteFailed(action.key, action.segment)
-        self._writing.worked()
+        self._health.went(Operation.INDEX, Outcome.DONE)
         return PagePublished(action.key, action.segment)
 
     def _drop_entries(self, entries: Iterable[tuple[PageKey, int, int]]) -> None:
         try:
             self._index.drop(entries)
         except OSError as error:
-            # Harmless: an entry without its record is found out at the next start or read.
-            self._write_failed(f"writing the index: {_reason(error)}")
+            self._failed(Operation.UNINDEX, error)
 
     def _unlink(self, number: int) -> LogEvent:
         file = self._file(number)
@@ -400,16 +375,17 @@ class SegmentStore:
         try:
             file.path.unlink(missing_ok=True)
         except OSError as error:
-            self._write_failed(f"deleting a segment: {_reason(error)}")
+            self._failed(Operation.UNLINK, error)
             return UnlinkFailed(number)
         with self._lock:
             del self._files[number]
         return SegmentUnlinked(number)
 
-    def _write_failed(self, reason: str) -> None:
-        self._writing.failed(reason)
+    def _failed(self, operation: Operation, error: OSError) -> None:
+        """A use of the disk that is not a read came to nothing."""
         with self._lock:
             self._faults += 1
+        self._health.failed(operation, error)
 
     def _segment_file(self, number: int, capacity: int, *, made: bool) -> SegmentFile:
         return SegmentFile(segment_path(self._directory, number), number, capacity, made=made)
@@ -420,14 +396,11 @@ class SegmentStore:
 
     # Under the lock
 
-    def _monotonic(self) -> float:
-        self._now = max(self._now, self._clock())
-        return self._now
-
     def _feed(self, event: LogEvent) -> list[LogAction]:
         """Feed the log; reveal and retire at once, and return what needs the disk."""
+        self._now = max(self._now, self._clock())
         rest: list[LogAction] = []
-        todo = deque(self._log.feed(event, self._monotonic()))
+        todo = deque(self._log.feed(event, self._now))
         while todo:
             match todo.popleft():
                 case Reveal(key):
@@ -438,7 +411,7 @@ class SegmentStore:
                     self._evicted += len(pages)
                     is_idle = self._files[number].retire()
                     follow = SegmentDrained(number) if is_idle else SegmentHeld(number)
-                    todo.extend(self._log.feed(follow, self._monotonic()))
+                    todo.extend(self._log.feed(follow, self._now))
                 case OpenSegment(number, capacity) as action:
                     # Known at once, since another thread may be told to write into it before it is made.
                     self._files[number] = self._segment_file(number, capacity, made=False)
@@ -472,7 +445,6 @@ class SegmentStore:
 
     def statistics(self) -> TierStatistics:
         with self._lock:
-            off = [use.off_because for use in (self._reading, self._writing) if use.off_because]
             return TierStatistics(
                 name=self.name,
                 bytes_held=self._log.held_bytes,
@@ -483,7 +455,7 @@ class SegmentStore:
                 pages_evicted=self._evicted,
                 crc_failures=self._crc_failures,
                 faults=self._faults,
-                off_because="; ".join(off) or None,
+                off_because=self._health.off_because,
             )
 
     def close(self) -> None:
@@ -511,15 +483,3 @@ def open_segment_store(
 ) -> SegmentStore:
     """Claim a directory and open the store in it; ``CacheRefused`` in a sentence."""
     return SegmentStore(claim(path), ceiling_bytes, clock=clock)
-
-
-def _descriptors_max() -> int:
-    """A quarter of what the process may open: connections need the rest."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return DESCRIPTORS_MAX if soft < 0 else max(8, min(DESCRIPTORS_MAX, soft // 4))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno)
-    return str(error)

@@ -1,30 +1,35 @@
-"""One way of using a tier (reading, writing) that can be off: ``TierHealth`` behind a lock, with a voice."""
+"""Reading from a disk and writing to it, each of which can be off: ``TierHealth`` behind a lock."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 
 from seekfs_core.tier import (
+    READ_FAULTS_MAX,
+    WRITE_FAULTS_MAX,
     Abandoned,
     Asked,
-    Failed,
     Go,
+    Operation,
+    Outcome,
     TierEvent,
     TierHealth,
     TierState,
     TurnedOff,
     TurnedOn,
-    Vanished,
+    Use,
     Worked,
+    verdict,
 )
 
 log = logging.getLogger("seekfs.cache")
 
 
 class TierSwitch:
-    """Ask before a use, and report how it went. A use that works is reported only when not ``steady``."""
+    """Ask before a use, and say how it went. While all goes well neither takes the lock."""
 
     def __init__(self, what: str, faults_max: int, clock: Callable[[], float]) -> None:
         """``what`` names the use to people; ``clock`` counts monotonic seconds."""
@@ -35,43 +40,34 @@ class TierSwitch:
         self._now = clock()
 
     @property
-    def steady(self) -> bool:
-        """On, and the last use worked. Read without the lock: a moment's lag is harmless."""
-        return self._health.steady
-
-    @property
     def off_because(self) -> str | None:
         return self._health.off_because
 
     def would_let_through(self) -> bool:
         """Whether ``ask`` would say yes now."""
+        if self._health.steady:  # Read without the lock: a moment's lag is harmless.
+            return True
         with self._lock:
-            due = self._health.next_deadline()
-            return self._health.state is TierState.ON or (due is not None and due <= self._monotonic())
+            return self._health.would_let_through(self._monotonic())
 
     def ask(self) -> tuple[bool, bool]:
         """Whether the tier may be used, and whether that use is the probe: a probe that comes to
         nothing has to be reported as ``abandoned``."""
+        if self._health.steady:
+            return True, False
         with self._lock:
             go = self._feed(Asked())
             return go, go and self._health.state is TierState.PROBING
 
-    def worked(self) -> None:
-        if not self.steady:
+    def hear(self, event: TierEvent) -> None:
+        """How a use went."""
+        if not (isinstance(event, Worked) and self._health.steady):
             with self._lock:
-                self._feed(Worked())
-
-    def failed(self, reason: str) -> None:
-        with self._lock:
-            self._feed(Failed(reason))
+                self._feed(event)
 
     def abandoned(self) -> None:
-        with self._lock:
-            self._feed(Abandoned())
-
-    def vanished(self) -> None:
-        with self._lock:
-            self._feed(Vanished())
+        """A use that was let through did not come to touch the disk."""
+        self.hear(Abandoned())
 
     def _monotonic(self) -> float:
         self._now = max(self._now, self._clock())
@@ -88,3 +84,31 @@ class TierSwitch:
                 case TurnedOn():
                     log.info("%s is back", self._what)
         return go
+
+
+class DiskHealth:
+    """Both uses of a disk, told of by what was asked of it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.reading = TierSwitch(Use.READING.value, READ_FAULTS_MAX, clock)
+        self.writing = TierSwitch(Use.WRITING.value, WRITE_FAULTS_MAX, clock)
+
+    @property
+    def off_because(self) -> str | None:
+        return "; ".join(filter(None, (self.reading.off_because, self.writing.off_because))) or None
+
+    def went(self, operation: Operation, outcome: Outcome, reason: str = "") -> None:
+        """What came of an operation."""
+        event = verdict(operation, outcome, reason)
+        if event is not None:
+            (self.reading if operation.use is Use.READING else self.writing).hear(event)
+
+    def failed(self, operation: Operation, error: OSError) -> None:
+        """An operation came to nothing."""
+        is_gone = isinstance(error, FileNotFoundError)
+        self.went(operation, Outcome.VANISHED if is_gone else Outcome.REFUSED, reason_of(error))
+
+
+def reason_of(error: OSError) -> str:
+    """What the disk said, for people."""
+    return str(error) if error.errno is None else os.strerror(error.errno)

@@ -15,14 +15,18 @@ from seekfs_core.tier import (
     Asked,
     Failed,
     Go,
+    Operation,
+    Outcome,
     Skip,
     TierEvent,
     TierHealth,
     TierState,
     TurnedOff,
     TurnedOn,
+    Use,
     Vanished,
     Worked,
+    verdict,
 )
 
 EVENTS: tuple[TierEvent, ...] = (Asked(), Worked(), Failed("again"), Abandoned(), Vanished(), Tick())
@@ -119,3 +123,51 @@ def test_what_it_refuses() -> None:
     with pytest.raises(ContractViolation):
         health.feed(Worked(), 0)
     assert health.state is TierState.PROBING
+
+
+@pytest.mark.parametrize(
+    ("state", "now"),
+    [
+        (TierState.ON, 1.0),
+        (TierState.OFF, 0.9),
+        (TierState.OFF, 1.0),
+        (TierState.PROBING, 1.0),
+        (TierState.PROBING, 9.0),
+    ],
+)
+def test_whether_one_would_be_let_through_is_said_without_letting_anyone_through(
+    state: TierState, now: float
+) -> None:
+    health = health_in(state)
+    before = (health.state, health.next_deadline())
+    would = health.would_let_through(now)
+    assert (health.state, health.next_deadline()) == before
+    assert health.feed(Asked(), now) == ((Go(),) if would else (Skip(),))
+
+
+def test_what_a_use_of_the_disk_says_about_it() -> None:
+    said = {
+        (operation, outcome): verdict(operation, outcome, "no space")
+        for operation in Operation
+        for outcome in (Outcome.DONE, Outcome.REFUSED)
+    }
+    assert [each for each, event in said.items() if event == Worked()] == [
+        (Operation.READ, Outcome.DONE),
+        (Operation.INDEX, Outcome.DONE),
+    ]
+    for operation in Operation:
+        assert said[operation, Outcome.REFUSED] == Failed(f"{operation.value}: no space")
+    # Rot and deleted files are the page's misfortune; a directory that is gone is the next page's, too.
+    assert verdict(Operation.READ, Outcome.DAMAGED) == Worked()
+    assert (
+        verdict(Operation.READ, Outcome.VANISHED) == verdict(Operation.WRITE, Outcome.VANISHED) == Vanished()
+    )
+    assert verdict(Operation.MAKE, Outcome.VANISHED, "gone") == Failed("making a segment: gone")
+    assert [operation for operation in Operation if operation.use is Use.READING] == [Operation.READ]
+
+
+def test_an_outcome_that_an_operation_cannot_have_is_refused() -> None:
+    for operation in Operation:
+        if operation is not Operation.READ:
+            with pytest.raises(ContractViolation, match="cannot come of"):
+                verdict(operation, Outcome.DAMAGED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
@@ -18,9 +19,11 @@ from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length, shares_of
-from seekfs_core.tier import READ_FAULTS_MAX
+from seekfs_core.segment_messages import CopyPage, LogEvent
+from seekfs_core.tier import READ_FAULTS_MAX, Operation
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.segment_file import SegmentFile
+from seekfs_io.pages.segment_records import Records
 from seekfs_io.pages.segmentstore import SegmentStore, open_segment_store
 from tests.support.disk import used_bytes
 from tests.support.sampling import Sampler
@@ -574,6 +577,89 @@ def test_a_disk_that_reads_nothing_turns_reading_off_until_a_probe_works(path: P
     assert store.statistics().off_because is None
     assert store.statistics().faults == READ_FAULTS_MAX + 1
     assert get(store, 21) == data(21)
+    store.close()
+
+
+def reading_turned_off(path: Path, clock: Clock) -> SegmentStore:
+    """A store of 30 pages whose reading is off, with a probe due one second later; its files are whole."""
+    store = open_segment_store(path, CEILING, clock=clock)
+    for n in range(30):
+        put(store, n)
+    store.close()
+    store = open_segment_store(path, CEILING, clock=clock)
+    segments = segments_of(path)
+    for segment in segments:
+        segment.rename(segment.with_suffix(".away"))
+        segment.mkdir()
+    for n in range(READ_FAULTS_MAX):
+        assert get(store, n) is None
+    for segment in segments:
+        segment.rmdir()
+        segment.with_suffix(".away").rename(segment)
+    assert store.statistics().off_because is not None
+    return store
+
+
+def test_a_probe_that_meets_a_deleted_file_is_made_again_by_the_next_reader(path: Path) -> None:
+    clock = Clock()
+    store = reading_turned_off(path, clock)
+    segments = segments_of(path)
+    clock.now += 1
+    for segment in segments:
+        segment.rename(segment.with_suffix(".away"))
+    assert get(store, 20) is None
+    for segment in segments:
+        segment.with_suffix(".away").rename(segment)
+    assert key(21) in store
+    assert get(store, 21) == data(21)
+    assert store.statistics().off_because is None
+    store.close()
+
+
+def test_a_deleted_file_turns_neither_reading_nor_writing_off(path: Path) -> None:
+    with opened(path) as store:
+        for n in range(2 * READ_FAULTS_MAX):
+            put(store, n)
+    with opened(path) as store:
+        for segment in segments_of(path):
+            segment.unlink()
+        assert not put(store, 100)  # Into a segment that was begun by the last one and is not there.
+        assert store.statistics().off_because is None
+        assert put(store, 100)
+        assert not any(get(store, n) for n in range(2 * READ_FAULTS_MAX))
+        assert store.statistics().off_because is None
+        assert get(store, 100) == data(100)
+
+
+def test_nothing_is_read_to_be_carried_over_while_reading_is_off(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[CopyPage] = []
+    copy_page = SegmentStore._copy_page
+
+    def noted(store: SegmentStore, action: CopyPage) -> LogEvent:
+        asked.append(action)
+        return copy_page(store, action)
+
+    def read(*_: object) -> bool:
+        raise OSError(errno.EIO, "read all the same")
+
+    monkeypatch.setattr(SegmentStore, "_copy_page", noted)
+    clock = Clock()
+    store = open_segment_store(path, 16 * MIB, clock=clock)
+    for n in range(250):
+        put(store, n)
+    for n in range(250):
+        assert get(store, n) == data(n) or key(n) not in store
+    for _ in range(READ_FAULTS_MAX):
+        store._health.failed(Operation.READ, OSError(errno.EIO, "no"))
+    monkeypatch.setattr(Records, "read", read)
+    for n in range(1000, 1010):
+        put(store, n)
+        put(store, n)
+    assert asked
+    assert store.statistics().pages_evicted > 0
+    assert store.statistics().faults == 0
     store.close()
 
 
