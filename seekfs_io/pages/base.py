@@ -13,6 +13,8 @@ from attrs import frozen
 
 from seekfs_core.pages import PageKey
 
+CLOSE_SECONDS_DEFAULT = 60.0
+
 
 class PageLease(Protocol):
     """A page that cannot be reclaimed while it is held. Belongs to one thread; release it once."""
@@ -86,6 +88,9 @@ class PageStore(Protocol):
 
     def statistics(self) -> TierStatistics: ...
 
-    def close(self) -> None:
-        """Make what was stored durable across a restart of the process, and let go of the files."""
+    def close(self, timeout_seconds: float = CLOSE_SECONDS_DEFAULT) -> None:
+        """Make what was stored durable across a restart of the process, and let go of the files.
+
+        Returns when that is done, or when the bound has passed because a disk hangs; never raises.
+        """
         ...

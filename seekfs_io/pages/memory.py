@@ -23,7 +23,7 @@ from seekfs_core.retention import (
     RamRetention,
     Refuse,
 )
-from seekfs_io.pages.base import TierStatistics
+from seekfs_io.pages.base import CLOSE_SECONDS_DEFAULT, TierStatistics
 
 OVERHEAD_BYTES = 1024
 """What keeping a page costs beside its bytes."""
@@ -126,8 +126,8 @@ class MemoryPageStore:
                 crc_failures=self._crc_failures,
             )
 
-    def close(self) -> None:
-        """Forget everything; what is leased can still be read."""
+    def close(self, timeout_seconds: float = CLOSE_SECONDS_DEFAULT) -> None:
+        """Forget everything, at once; what is leased can still be read."""
         with self._lock:
             self._closed = True
             for key in list(self._pages):

@@ -57,7 +57,7 @@ from seekfs_core.segment_messages import (
 )
 from seekfs_core.segments import SegmentLog
 from seekfs_core.tier import Operation, Outcome
-from seekfs_io.pages.base import TierStatistics
+from seekfs_io.pages.base import CLOSE_SECONDS_DEFAULT, TierStatistics
 from seekfs_io.pages.directory import CacheDirectory, claim, segment_path
 from seekfs_io.pages.recovery import recover
 from seekfs_io.pages.segment_file import Descriptors, SegmentFile, descriptors_max
@@ -128,7 +128,7 @@ class SegmentStore:
         self._backlog: deque[LogAction] = deque()
         self._stores_active = 0
         self._stores_ended = threading.Condition(self._lock)
-        self._closed = False
+        self._ending: threading.Thread | None = None
         self._now = clock()
         self._written = self._refused = self._evicted = 0
         self._crc_failures = self._faults = 0
@@ -216,7 +216,7 @@ class SegmentStore:
             if loss is None:
                 return True
         with self._lock:
-            if self._closed:
+            if self._ending is not None:
                 return False
             self._stores_active += 1
         try:
@@ -458,15 +458,26 @@ class SegmentStore:
                 off_because=self._health.off_because,
             )
 
-    def close(self) -> None:
+    def close(self, timeout_seconds: float = CLOSE_SECONDS_DEFAULT) -> None:
         """Finish the writes that are under way and let go of the directory. Leases that are out can
-        still be read."""
+        still be read.
+
+        A disk that hangs is waited for no longer than the bound. What is left then is said in the log and
+        goes on by itself, and the directory is let go of when that has come to its end.
+        """
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            while self._stores_active:
-                self._stores_ended.wait()
+            ending = self._ending
+            if ending is None:
+                ending = self._ending = threading.Thread(target=self._end, name="seekfs-close", daemon=True)
+                ending.start()
+        ending.join(max(0.0, timeout_seconds))
+        if ending.is_alive():
+            left = f"after {timeout_seconds:g} s; {self._stores_active} pages are still being written"
+            log.warning("the disk cache in %s could not be closed %s", self._directory.path, left)
+
+    def _end(self) -> None:
+        with self._lock:
+            self._stores_ended.wait_for(lambda: not self._stores_active)
             self._pages.clear()
         self._catch_up()
         for file in list(self._files.values()):

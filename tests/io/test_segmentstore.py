@@ -22,6 +22,7 @@ from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length, shar
 from seekfs_core.segment_messages import CopyPage, LogEvent
 from seekfs_core.tier import READ_FAULTS_MAX, Operation
 from seekfs_io.pages.base import PageStore
+from seekfs_io.pages.directory import CacheRefused
 from seekfs_io.pages.segment_file import SegmentFile
 from seekfs_io.pages.segment_records import Records
 from seekfs_io.pages.segmentstore import SegmentStore, open_segment_store
@@ -770,6 +771,34 @@ def test_closing_waits_for_a_writer_that_is_under_way(path: Path, monkeypatch: p
     proceed.set()
     writer.join()
     closer.join()
+    with opened(path) as store:
+        assert get(store, 1) == data(1)
+
+
+def test_closing_waits_no_longer_than_it_may_and_the_last_writer_lets_go_of_the_directory(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, proceed = threading.Event(), threading.Event()
+    make = SegmentFile.make
+
+    def make_late(file: SegmentFile) -> None:
+        begun.set()
+        assert proceed.wait(30)
+        make(file)
+
+    monkeypatch.setattr(SegmentFile, "make", make_late)
+    store = open_segment_store(path, CEILING)
+    writer = threading.Thread(target=lambda: put(store, 1))
+    writer.start()
+    assert begun.wait(30)
+    store.close(0.01)
+    assert "1 pages are still being written" in caplog.text
+    assert not put(store, 2)
+    with pytest.raises(CacheRefused, match="in use already"):
+        open_segment_store(path, CEILING)
+    proceed.set()
+    writer.join()
+    store.close()
     with opened(path) as store:
         assert get(store, 1) == data(1)
 
