@@ -25,7 +25,7 @@ def reads_whole_page(*, verified: bool, slice_bytes: int, page_bytes: int) -> bo
 class PageLoss(enum.Enum):
     """Why a page on disk is dropped. Each loss is a miss: the page is fetched again."""
 
-    DISAGREES = "the index disagrees with the manifest"
+    DISAGREES = "it is not the page that the manifest means"
     UNREADABLE = "it cannot be read"
     DAMAGED = "its record is damaged"
     WRONG_CRC = "its CRC is wrong"
@@ -37,6 +37,6 @@ class PageLoss(enum.Enum):
 
 
 def disagreement(held: tuple[int, int], wanted: tuple[int, int]) -> PageLoss | None:
-    """What is wrong with a page that is held for another one: ``held`` by the index, ``wanted`` by the
+    """What is wrong with a page that is held for another one: ``held`` by the tier, ``wanted`` by the
     manifest, as length in bytes and CRC-32C. The manifest is right."""
     return None if held == wanted else PageLoss.DISAGREES

@@ -59,6 +59,15 @@ class PageDropped:
     key: PageKey
 
 
+PAGE_OVERHEAD_BYTES = 1024
+"""What keeping a page in RAM costs beside its bytes: without it a million pages of one byte were free."""
+
+
+def ram_charge(length: int) -> int:
+    """Bytes of a ceiling on memory that keeping a page of ``length`` bytes takes."""
+    return length + PAGE_OVERHEAD_BYTES
+
+
 RamEvent = PageOffered | PagesHit | PagePinned | PageUnpinned | PageDropped | Tick
 
 

@@ -15,12 +15,13 @@ from collections.abc import Callable
 
 from seekfs_core.errors import Problem
 from seekfs_core.memory_layout import MemoryShares, memory_shares_of
+from seekfs_core.retention import ram_charge
 from seekfs_core.segment_layout import ceiling_for, shares_of
 from seekfs_io.config import Config, ConfigError
 from seekfs_io.config_rules import GIB, MIB
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.directory import CacheRefused, claim
-from seekfs_io.pages.memory import OVERHEAD_BYTES, MemoryPageStore
+from seekfs_io.pages.memory import MemoryPageStore
 from seekfs_io.pages.segmentstore import open_segment_store
 from seekfs_io.pages.shelf import ManifestShelf, MemoryShelf, Shelf
 
@@ -86,7 +87,7 @@ def _open_segments(config: Config, clock: Callable[[], float]) -> PageStore:
 def _open_memory(config: Config, clock: Callable[[], float]) -> PageStore:
     cache = config.cache
     ceiling = memory_shares(config).l2_bytes
-    if ceiling < cache.slab_size_bytes + OVERHEAD_BYTES:
+    if ceiling < ram_charge(cache.slab_size_bytes):
         raise CacheRefused(
             "cache.l1_memory_gib",
             f"half of it is for the mem backend, and {ceiling / MIB:g} MiB have no room for one page of "

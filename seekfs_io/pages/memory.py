@@ -2,16 +2,21 @@
 
 ``seekfs_core.retention.RamRetention`` decides. A page that is leased is pinned, so that what is
 held and what is lent together stay under the ceiling.
+
+The machine's memory may end before the ceiling does. A page for which there is none is refused, like
+one for which there is no room.
 """
 
 from __future__ import annotations
 
+import logging
 import mmap
 import threading
 import time
 from collections.abc import Callable
 
 from seekfs_core.pages import PageKey
+from seekfs_core.readback import PageLoss, disagreement
 from seekfs_core.retention import (
     Admit,
     Evict,
@@ -22,11 +27,11 @@ from seekfs_core.retention import (
     RamEvent,
     RamRetention,
     Refuse,
+    ram_charge,
 )
 from seekfs_io.pages.base import CLOSE_SECONDS_DEFAULT, TierStatistics
 
-OVERHEAD_BYTES = 1024
-"""What keeping a page costs beside its bytes."""
+log = logging.getLogger("seekfs.cache")
 
 
 class _Page:
@@ -84,7 +89,8 @@ class MemoryPageStore:
         self._held_bytes = 0
         self._now = clock()
         self._closed = False
-        self._written = self._refused = self._evicted = self._crc_failures = 0
+        self._written = self._refused = self._evicted = 0
+        self._crc_failures = self._faults = 0
 
     def __contains__(self, key: PageKey) -> bool:
         return key in self._pages
@@ -92,8 +98,8 @@ class MemoryPageStore:
     def lease(self, key: PageKey, length: int, crc32c: int) -> MemoryLease | None:
         """Hold a page for reading; None on a miss. ``length`` and ``crc32c`` are the manifest's."""
         with self._lock:
-            page = self._pages.get(key)
-            if page is None or (page.length, page.crc32c) != (length, crc32c):
+            page = self._agreeing(key, length, crc32c)
+            if page is None:
                 return None
             self._feed(PagePinned(key))
             return MemoryLease(self, key, page)
@@ -103,12 +109,19 @@ class MemoryPageStore:
         with self._lock:
             if self._closed:
                 return False
-            if key in self._pages:
+            if self._agreeing(key, len(page), crc32c) is not None:
                 return True
-            if not self._feed(PageOffered(key, len(page) + OVERHEAD_BYTES)):
+            # Others leave before memory is asked for: what is held and this page never exceed the ceiling.
+            if not self._feed(PageOffered(key, ram_charge(len(page)))):
                 self._refused += 1
                 return False
-            self._pages[key] = _Page(page, crc32c)
+            try:
+                self._pages[key] = _Page(page, crc32c)
+            except (OSError, MemoryError) as error:
+                self._feed(PageDropped(key))
+                self._refused += 1
+                log.warning("a page of %d bytes is not kept: %s", len(page), error)
+                return False
             self._held_bytes += len(page)
             self._written += 1
             return True
@@ -124,6 +137,7 @@ class MemoryPageStore:
                 pages_refused=self._refused,
                 pages_evicted=self._evicted,
                 crc_failures=self._crc_failures,
+                faults=self._faults,
             )
 
     def close(self, timeout_seconds: float = CLOSE_SECONDS_DEFAULT) -> None:
@@ -135,13 +149,31 @@ class MemoryPageStore:
 
     def _condemn(self, key: PageKey, page: _Page) -> None:
         with self._lock:
-            self._crc_failures += 1
-            if self._pages.get(key) is page:
-                self._drop(key)
+            self._lose(key, page, PageLoss.WRONG_CRC)
 
     def _release(self, key: PageKey) -> None:
         with self._lock:
             self._feed(PageUnpinned(key))
+
+    # Under the lock
+
+    def _agreeing(self, key: PageKey, length: int, crc32c: int) -> _Page | None:
+        """The page that is held, if it is the one that the manifest means; another one is dropped."""
+        page = self._pages.get(key)
+        if page is None:
+            return None
+        loss = disagreement((page.length, page.crc32c), (length, crc32c))
+        if loss is None:
+            return page
+        self._lose(key, page, loss)
+        return None
+
+    def _lose(self, key: PageKey, page: _Page, loss: PageLoss) -> None:
+        log.warning("page %s in memory is dropped: %s", key.hex()[-16:], loss.value)
+        self._faults += loss.is_fault
+        self._crc_failures += not loss.is_fault
+        if self._pages.get(key) is page:
+            self._drop(key)
 
     def _drop(self, key: PageKey) -> None:
         self._feed(PageDropped(key))

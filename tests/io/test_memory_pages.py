@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import threading
 
 import pytest
 from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
+from seekfs_core.retention import ram_charge
 from seekfs_io.pages.base import PageStore
-from seekfs_io.pages.memory import OVERHEAD_BYTES, MemoryPageStore
+from seekfs_io.pages.memory import MemoryPageStore
 
 PAGE = 100_000
 
@@ -42,7 +45,7 @@ def get(store: PageStore, n: int) -> bytes | None:
 
 
 def test_pages_come_back_until_others_need_their_room() -> None:
-    store = MemoryPageStore(3 * (PAGE + OVERHEAD_BYTES))
+    store = MemoryPageStore(3 * ram_charge(PAGE))
     for n in range(4):
         assert put(store, n)
         assert key(n) in store
@@ -54,7 +57,7 @@ def test_pages_come_back_until_others_need_their_room() -> None:
 
 
 def test_what_is_leased_stays_and_is_counted() -> None:
-    store = MemoryPageStore(2 * (PAGE + OVERHEAD_BYTES))
+    store = MemoryPageStore(2 * ram_charge(PAGE))
     put(store, 0)
     put(store, 1)
     leases = [store.lease(key(n), PAGE, crc32c(data(n))) for n in (0, 1)]
@@ -74,15 +77,54 @@ def test_what_is_leased_stays_and_is_counted() -> None:
     assert key(0) not in store
 
 
-def test_a_page_of_another_length_or_crc_is_a_miss() -> None:
-    store = MemoryPageStore(2 * (PAGE + OVERHEAD_BYTES))
+@pytest.mark.parametrize(("length", "crc"), [(PAGE - 1, crc32c(data(0))), (PAGE, 1)])
+def test_a_page_of_another_length_or_crc_is_a_fault_and_makes_way(length: int, crc: int) -> None:
+    store = MemoryPageStore(2 * ram_charge(PAGE))
     put(store, 0)
-    assert store.lease(key(0), PAGE - 1, crc32c(data(0))) is None
-    assert store.lease(key(0), PAGE, 1) is None
+    assert store.lease(key(0), length, crc) is None
+    assert key(0) not in store
+    assert (store.statistics().faults, store.statistics().bytes_held) == (1, 0)
+    assert put(store, 0)
+    assert get(store, 0) == data(0)
+
+
+def test_a_page_is_not_taken_for_kept_because_another_one_is_under_its_key() -> None:
+    store = MemoryPageStore(2 * ram_charge(PAGE))
+    put(store, 0)
+    other = data(7)
+    assert store.store(key(0), memoryview(other), crc32c(other))
+    lease = store.lease(key(0), PAGE, crc32c(other))
+    assert lease is not None
+    part = bytearray(8)
+    assert lease.readinto(memoryview(part), 0)
+    assert bytes(part) == other[:8]
+    statistics = store.statistics()
+    assert (statistics.faults, statistics.pages_held, statistics.pages_written) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOMEM, "no memory"), MemoryError("none")])
+def test_a_page_for_which_there_is_no_memory_is_refused_and_leaves_no_trace(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    store = MemoryPageStore(2 * ram_charge(PAGE))
+    put(store, 0)
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mmap, "mmap", no_memory)
+        for n in (1, 2, 3):
+            assert not put(store, n)
+    assert not any(key(n) in store for n in (1, 2, 3))
+    for n in range(4, 9):  # Whatever the policy gives up now, the store has.
+        assert put(store, n)
+    assert [n for n in range(9) if get(store, n) == data(n)] == [7, 8]
+    assert store.statistics().pages_refused == 3
 
 
 def test_a_condemned_page_is_gone_and_can_come_again() -> None:
-    store = MemoryPageStore(2 * (PAGE + OVERHEAD_BYTES))
+    store = MemoryPageStore(2 * ram_charge(PAGE))
     put(store, 0)
     lease = store.lease(key(0), PAGE, crc32c(data(0)))
     assert lease is not None
@@ -96,7 +138,7 @@ def test_a_condemned_page_is_gone_and_can_come_again() -> None:
 
 
 def test_many_threads_see_whole_pages_only() -> None:
-    store = MemoryPageStore(5 * (PAGE + OVERHEAD_BYTES))
+    store = MemoryPageStore(5 * ram_charge(PAGE))
     wrong: list[int] = []
 
     def work(seed: int) -> None:
