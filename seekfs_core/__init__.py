@@ -40,6 +40,7 @@ Reading:
 | ``patience``    | how long a read waits |
 | ``fetch``       | when each GET starts, who waits for it, what a failure means to them |
 | ``room``        | an account of the memory of page buffers |
+| ``buffers``     | which ceiling each buffer is charged to, who finds it, and when its memory is free |
 | ``budget``      | when the next request may start |
 | ``retry``       | whether and when a failed request is made again |
 | ``store_answers`` | which failure a status and an error code are |

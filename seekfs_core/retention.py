@@ -136,6 +136,20 @@ class RamRetention:
         """How many pages are charged."""
         return len(self._idle) + len(self._pinned)
 
+    def leaving(self, nbytes: int) -> tuple[PageKey, ...] | None:
+        """Which pages would be evicted for a new one of ``nbytes`` that is offered now, least recently
+        used first; None where it would be refused. Changes nothing."""
+        over = self.charged_bytes + nbytes - self.ceiling_bytes
+        if over > self._idle_bytes:
+            return None
+        victims: list[PageKey] = []
+        for key, freed in self._idle.items():
+            if over <= 0:
+                break
+            victims.append(key)
+            over -= freed
+        return tuple(victims)
+
     def next_deadline(self) -> float | None:
         """Nothing here depends on the time."""
         return None
@@ -171,11 +185,12 @@ class RamRetention:
             return (Refuse(key),)
         if key in self._pinned:
             return (Refuse(key),)
-        if self.charged_bytes - self._idle_bytes + nbytes > self.ceiling_bytes:
+        victims = self.leaving(nbytes)
+        if victims is None:
             return (Refuse(key),)
         actions: list[RamAction] = []
-        while self.charged_bytes + nbytes > self.ceiling_bytes:
-            victim, freed = self._idle.popitem(last=False)
+        for victim in victims:
+            freed = self._idle.pop(victim)
             self._idle_bytes -= freed
             self.charged_bytes -= freed
             actions.append(Evict(victim))
