@@ -25,7 +25,7 @@ Versions:
 | ``sending``     | whether a file is sent whole or in parts, and asked for first |
 | ``creation``    | how an object is put where there is none, and what a lost answer means |
 | ``listing``     | how a listing that breaks off goes on |
-| ``heads``       | which versions are remembered as current over a restart |
+| ``heads``       | which versions are remembered as current over a restart, and for which bucket |
 
 Reading:
 
@@ -54,6 +54,7 @@ Keeping:
 | ``staging``       | how one page is brought to disk on demand |
 | ``segments``      | where on disk a page goes, and what is reclaimed |
 | ``restoring``     | what of a cache directory is believed when it is opened |
+| ``shelf``         | which manifests are kept beside the pages, and the division of their space |
 | ``segment_layout``, ``memory_layout`` | how ceilings on disk and memory are divided |
 | ``tier``          | what a fault says of a tier, when it is off for that, and how it comes back |
 | ``advice``        | what counters say about a namespace, and what to warm |

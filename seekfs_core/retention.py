@@ -11,8 +11,8 @@ hits in batches, late and out of order, so a key that it does not know is no err
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from typing import TypeVar, assert_never
+from collections.abc import Iterable
+from typing import assert_never
 
 from attrs import define, field, frozen
 
@@ -238,26 +238,6 @@ class RamRetention:
             self.charged_bytes -= nbytes
         elif key in self._pinned:
             self._pinned[key].dropped = True
-
-
-KeyT = TypeVar("KeyT")
-
-
-def make_room(held: Mapping[KeyT, int], need_bytes: int, ceiling_bytes: int) -> tuple[KeyT, ...] | None:
-    """Which of ``held`` (bytes by key, least recently used first) must go for ``need_bytes`` more.
-
-    None when the newcomer is larger than the ceiling: then nothing needs to go.
-    """
-    if need_bytes > ceiling_bytes:
-        return None
-    over = sum(held.values()) + need_bytes - ceiling_bytes
-    victims: list[KeyT] = []
-    for key, nbytes in held.items():
-        if over <= 0:
-            break
-        victims.append(key)
-        over -= nbytes
-    return tuple(victims)
 
 
 IDLE_PER_REUSE_MIN = 2

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from seekfs_core.errors import Problem
+from seekfs_core.heads import bucket_identity
 from seekfs_core.memory_layout import MemoryShares, memory_shares_of
 from seekfs_core.retention import ram_charge
 from seekfs_core.segment_layout import ceiling_for, shares_of
@@ -50,7 +51,7 @@ def open_shelf(config: Config) -> Shelf:
     """The shelf of manifests beside that L2; ``ConfigError`` in a sentence if it cannot be."""
     cache = config.cache
     if cache.l2.backend == "mem":
-        return MemoryShelf(memory_shares(config).shelf_bytes)
+        return MemoryShelf(memory_shares(config).shelf_bytes, pins=config.manifest.pins)
     try:
         directory = claim(cache.l2.segment_path)
         try:
@@ -65,7 +66,8 @@ def open_shelf(config: Config) -> Shelf:
     return ManifestShelf(
         directory.shelf_path,
         shares_of(cache.l2_ssd_bytes).shelf_bytes,
-        bucket=f"{s3.engine}\n{where}\n{s3.bucket}",
+        bucket=bucket_identity(s3.engine, where, s3.bucket),
+        pins=config.manifest.pins,
         claimed=directory,
     )
 

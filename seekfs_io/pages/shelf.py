@@ -15,22 +15,20 @@ CRC-32C of all that (4), and the body. A damaged file is a miss, and is removed.
 A namespace of one bucket is not that of another. A shelf that is opened for another bucket than
 it was filled from starts empty: what it holds would be served in the place of the other's.
 
-The manifests used least recently go first when the ceiling is met. Nothing here ever raises for
-the disk's sake. Keeping is serialised, across the disk write: two writers that each make room
+Which manifests go when the ceiling is met is ``seekfs_core.shelf``'s to say. Nothing here ever raises
+for the disk's sake. Keeping is serialised, across the disk write: two writers that each make room
 for themselves would together pass the ceiling. Loading waits for nobody.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
 import struct
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -38,7 +36,7 @@ import msgspec
 from crc32c import crc32c
 
 from seekfs_core.heads import KnownHeads
-from seekfs_core.retention import make_room
+from seekfs_core.shelf import HEADS_IN_MEMORY_MAX, ManifestName, ShelfRetention, file_charge, shelf_layout
 from seekfs_io.pages.directory import CacheDirectory, write_file
 
 log = logging.getLogger("seekfs.cache")
@@ -49,17 +47,9 @@ _MAGIC = b"seekfsmf"
 _ENVELOPE = struct.Struct("<8sHHIQQ")
 _CRC = struct.Struct("<I")
 
-_FILE_NAME = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})@([0-9]{1,19})\.manifest")
+_FILE_NAME = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})@([1-9][0-9]{0,18})\.manifest")
 _HEADS_NAME = "heads"
 _BUCKET_NAME = "bucket"
-
-BLOCK_BYTES = 4096
-FILE_OVERHEAD_BYTES = 512
-"""Charged for each file on top of its blocks: its entry in the directory."""
-
-HEADS_BYTES_MAX = 256 << 10
-
-HEADS_IN_MEMORY_MAX = 4096
 
 
 def encode_envelope(name: str, version: int, body: bytes) -> bytes:
@@ -119,53 +109,54 @@ class ManifestShelf:
         directory: str | os.PathLike[str],
         ceiling_bytes: int,
         *,
-        bucket: str = "",
+        bucket: bytes = b"",
+        pins: Mapping[str, int] | None = None,
         claimed: CacheDirectory | None = None,
     ) -> None:
         """Open a shelf and drop what is over the ceiling, or from another bucket.
 
-        ``bucket`` is any text that names the bucket and its store. ``claimed`` is released by ``close``.
+        ``bucket`` is its identity (``seekfs_core.heads``); ``pins`` are the versions that this node serves
+        of pinned namespaces. ``claimed`` is released by ``close``.
         """
         self._path = Path(directory)
         self._claimed = claimed
-        self._heads_bytes_max = min(HEADS_BYTES_MAX, ceiling_bytes // 8)
-        # The new copies of the heads and of the bucket's name are there beside the old for a moment.
-        beside = self._heads_bytes_max + 2 * BLOCK_BYTES
-        self._ceiling_bytes = max(0, ceiling_bytes - 2 * beside)
+        shares = shelf_layout(ceiling_bytes)
+        self._heads_length_max = shares.heads_length_max
         self._lock = threading.Lock()
         self._keeping = threading.Lock()
-        self._charges: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._heads = KnownHeads()
+        self._retention = ShelfRetention(shares.manifests_bytes, self._heads, dict(pins or {}))
         with self._disk("opened"):
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._belong_to(bucket)
             self._take_stock()
         with self._disk("trimmed"):
-            self._make_room(0)
+            self._remove(self._retention.surplus())
 
     def keep(self, ns: str, version: int, stored_bytes: bytes) -> None:
-        key = (ns, version)
+        name = (ns, version)
         with self._keeping, self._disk("written"):
             with self._lock:
-                if key in self._charges:
-                    self._charges.move_to_end(key)
+                if self._retention.used(name):
                     return
             envelope = encode_envelope(ns, version, stored_bytes)
-            charge = _charge(len(envelope))
-            if not self._make_room(charge):
-                log.info("the manifest of %s v-%d is too large for the shelf", ns, version)
-                return
-            write_file(self._file(key), envelope)
+            charge = file_charge(len(envelope))
             with self._lock:
-                self._charges[key] = charge
+                victims = self._retention.room_for(name, charge)
+            if victims is None:
+                log.info("the manifest of %s v-%d has no place on the shelf", ns, version)
+                return
+            self._remove(victims)
+            write_file(self._file(name), envelope)
+            with self._lock:
+                self._retention.kept(name, charge)
 
     def load(self, ns: str, version: int) -> bytes | None:
-        key = (ns, version)
+        name = (ns, version)
         with self._lock:
-            if key not in self._charges:
+            if not self._retention.used(name):
                 return None
-            self._charges.move_to_end(key)
-        path = self._file(key)
+        path = self._file(name)
         with self._disk("read"):
             body = decode_envelope(path.read_bytes(), ns, version)
             if body is not None:
@@ -174,7 +165,7 @@ class ManifestShelf:
                 return body
             log.warning("%s is damaged; dropped", path)
         with self._keeping, self._disk("removed"):
-            self._remove(key)
+            self._remove((name,))
         return None
 
     def keep_head(self, ns: str, version: int) -> None:
@@ -196,8 +187,8 @@ class ManifestShelf:
         if claimed is not None:
             claimed.release("shelf")
 
-    def _file(self, key: tuple[str, int]) -> Path:
-        ns, version = key
+    def _file(self, name: ManifestName) -> Path:
+        ns, version = name
         return self._path / f"{ns}@{version}.manifest"
 
     @contextlib.contextmanager
@@ -207,13 +198,12 @@ class ManifestShelf:
         except OSError as error:
             log.warning("the shelf of manifests in %s could not be %s: %s", self._path, what, error)
 
-    def _belong_to(self, bucket: str) -> None:
+    def _belong_to(self, bucket: bytes) -> None:
         """Empty the shelf unless it was filled from this bucket. The name is written last, so that one who
         is interrupted in between begins again."""
-        identity = hashlib.blake2b(bucket.encode("utf-8"), digest_size=32).digest()
         path = self._path / _BUCKET_NAME
         with contextlib.suppress(FileNotFoundError):
-            if decode_envelope(path.read_bytes(), _BUCKET_NAME, 0) == identity:
+            if decode_envelope(path.read_bytes(), _BUCKET_NAME, 0) == bucket:
                 return
         found = [entry for entry in self._path.iterdir() if entry.name != _BUCKET_NAME]
         for entry in found:
@@ -221,19 +211,19 @@ class ManifestShelf:
                 entry.unlink()
         if found:
             log.warning("%s was filled from another bucket; it starts empty", self._path)
-        write_file(path, encode_envelope(_BUCKET_NAME, 0, identity))
+        write_file(path, encode_envelope(_BUCKET_NAME, 0, bucket))
 
     def _take_stock(self) -> None:
         found = []
         for entry in self._path.iterdir():
-            name = _FILE_NAME.fullmatch(entry.name)
-            if name is not None:
+            named = _FILE_NAME.fullmatch(entry.name)
+            if named is not None:
                 stat = entry.lstat()
-                found.append((stat.st_mtime_ns, (name[1], int(name[2])), _charge(stat.st_size)))
+                found.append((stat.st_mtime_ns, (named[1], int(named[2])), file_charge(stat.st_size)))
             elif entry.name.endswith(".tmp"):
                 entry.unlink()
-        for _, key, charge in sorted(found):
-            self._charges[key] = charge
+        for _, name, charge in sorted(found):
+            self._retention.kept(name, charge)
         with contextlib.suppress(FileNotFoundError):
             stored = (self._path / _HEADS_NAME).read_bytes()
             body = decode_envelope(stored, _HEADS_NAME, 0)
@@ -242,49 +232,43 @@ class ManifestShelf:
             else:
                 self._heads.restore(msgspec.json.decode(body, type=dict[str, int]))
 
-    def _make_room(self, need_bytes: int) -> bool:
-        with self._lock:
-            victims = make_room(self._charges, need_bytes, self._ceiling_bytes)
-        for key in victims or ():
-            self._remove(key)
-        return victims is not None
-
-    def _remove(self, key: tuple[str, int]) -> None:
+    def _remove(self, names: Iterable[ManifestName]) -> None:
         """Charged until the file is gone."""
-        self._file(key).unlink(missing_ok=True)
-        with self._lock:
-            self._charges.pop(key, None)
+        for name in names:
+            self._file(name).unlink(missing_ok=True)
+            with self._lock:
+                self._retention.gone(name)
 
     def _heads_fit(self, versions: Mapping[str, int]) -> bool:
-        return len(msgspec.json.encode(versions)) <= self._heads_bytes_max - BLOCK_BYTES
+        return len(msgspec.json.encode(versions)) <= self._heads_length_max
 
 
 class MemoryShelf:
     """The shelf of the ``mem`` backend: the same, until the process ends."""
 
-    def __init__(self, ceiling_bytes: int) -> None:
-        self._ceiling_bytes = ceiling_bytes
+    def __init__(self, ceiling_bytes: int, *, pins: Mapping[str, int] | None = None) -> None:
         self._lock = threading.Lock()
-        self._manifests: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._heads = KnownHeads()
+        self._retention = ShelfRetention(ceiling_bytes, self._heads, dict(pins or {}))
+        self._manifests: dict[ManifestName, bytes] = {}
 
     def keep(self, ns: str, version: int, stored_bytes: bytes) -> None:
-        key = (ns, version)
+        name = (ns, version)
         with self._lock:
-            self._manifests.pop(key, None)
-            charges = {held: len(body) for held, body in self._manifests.items()}
-            victims = make_room(charges, len(stored_bytes), self._ceiling_bytes)
-            if victims is not None:
-                for victim in victims:
-                    del self._manifests[victim]
-                self._manifests[key] = stored_bytes
+            if self._retention.used(name):
+                return
+            victims = self._retention.room_for(name, len(stored_bytes))
+            if victims is None:
+                return
+            for victim in victims:
+                del self._manifests[victim]
+                self._retention.gone(victim)
+            self._manifests[name] = stored_bytes
+            self._retention.kept(name, len(stored_bytes))
 
     def load(self, ns: str, version: int) -> bytes | None:
         with self._lock:
-            stored = self._manifests.get((ns, version))
-            if stored is not None:
-                self._manifests.move_to_end((ns, version))
-            return stored
+            return self._manifests[ns, version] if self._retention.used((ns, version)) else None
 
     def keep_head(self, ns: str, version: int) -> None:
         with self._lock:
@@ -297,7 +281,3 @@ class MemoryShelf:
 
     def close(self) -> None:
         """Nothing to let go of."""
-
-
-def _charge(length: int) -> int:
-    return -(-length // BLOCK_BYTES) * BLOCK_BYTES + FILE_OVERHEAD_BYTES

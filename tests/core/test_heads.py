@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seekfs_core.heads import KnownHeads
+from seekfs_core.heads import KnownHeads, bucket_identity
 
 NAMES = st.sampled_from("abcdef")
 
@@ -16,6 +16,7 @@ def test_a_version_never_goes_back_whatever_the_order_of_the_news(news: list[tup
     for ns, version in news:
         before = known.versions().get(ns, 0)
         assert known.learn(ns, version) is (version > before)
+        assert known.version_of(ns) == max(version, before)
     assert known.versions() == {ns: max(version for name, version in news if name == ns) for ns, _ in news}
     assert list(known.versions().values()) == [known.versions()[ns] for ns in known.versions()]
 
@@ -51,3 +52,17 @@ def test_the_order_survives_a_restart() -> None:
         known.learn(ns, version)
     again.restore(known.versions())
     assert list(again.versions()) == ["b", "a"]
+
+
+def test_what_is_remembered_is_one_buckets() -> None:
+    identity = bucket_identity("botocore", "http://store:9000", "data")
+    # These bytes are on disk: others would empty every shelf.
+    assert identity.hex() == "e789f116ca69f49f53231d276067fa49af7de5f28b9303fe37d3709b883b81fe"
+    others = {
+        bucket_identity("crt", "http://store:9000", "data"),
+        bucket_identity("botocore", "http://other:9000", "data"),
+        bucket_identity("botocore", None, "data"),
+        bucket_identity("botocore", "http://store:9000", "dat"),
+    }
+    assert len(others - {identity}) == 4
+    assert KnownHeads().version_of("dev") is None

@@ -28,7 +28,6 @@ from seekfs_core.retention import (
     RamEvent,
     RamRetention,
     Refuse,
-    make_room,
 )
 from seekfs_core.segment_layout import SEGMENT_OVERHEAD_BYTES, Shares, record_length
 from seekfs_core.segment_messages import (
@@ -224,14 +223,6 @@ def test_it_does_what_a_naive_model_does(ceiling: int, events: list[RamEvent]) -
         assert ram.charged_bytes == sum(n for _, n in naive.held) <= ceiling
         held = {page for page, _ in naive.held} - naive.dropped
         assert {page for page in map(key, range(8)) if page in ram} == held
-
-
-def test_room_is_made_from_the_least_recently_used_on_and_no_further() -> None:
-    held = {"a": 4, "b": 4, "c": 4}
-    assert make_room(held, 4, 16) == ()
-    assert make_room(held, 5, 16) == ("a",)
-    assert make_room(held, 16, 16) == ("a", "b", "c")
-    assert make_room(held, 17, 16) is None
 
 
 def test_a_newcomer_must_come_more_often_than_what_it_displaces() -> None:

@@ -81,6 +81,31 @@ def test_the_manifest_used_least_recently_goes_first(shelf: Shelf) -> None:
     assert shelf.load("dev", 5) == body
 
 
+def test_the_version_that_head_names_outlives_older_ones(shelf: Shelf) -> None:
+    """It is served from memory and never loaded again, and is what a restart without the store needs."""
+    body = bytes(MIB)
+    shelf.keep("dev", 9, body)
+    shelf.keep_head("dev", 9)
+    for version in range(1, 6):
+        shelf.keep("dev", version, body)
+    assert shelf.load("dev", 9) == body
+    assert shelf.load("dev", 1) is None
+    assert shelf.load("dev", 5) == body
+
+
+def test_a_pinned_version_outlives_others(tmp_path: Path) -> None:
+    body = bytes(MIB)
+    shelves: tuple[Shelf, ...] = (
+        ManifestShelf(tmp_path, 4 * MIB, pins={"dev": 3}),
+        MemoryShelf(4 * MIB, pins={"dev": 3}),
+    )
+    for shelf in shelves:
+        for version in (3, 4, 5, 6, 7):
+            shelf.keep("dev", version, body)
+        assert shelf.load("dev", 3) == body
+        assert shelf.load("dev", 4) is None
+
+
 def test_a_manifest_larger_than_the_shelf_is_not_kept_and_costs_nobody_a_place(shelf: Shelf) -> None:
     shelf.keep("dev", 1, b"one")
     shelf.keep("dev", 2, bytes(5 * MIB))
@@ -113,8 +138,21 @@ def test_a_smaller_ceiling_is_met_at_once(tmp_path: Path) -> None:
     shelf = ManifestShelf(tmp_path, 8 * MIB)
     for version in range(1, 7):
         shelf.keep("dev", version, bytes(MIB))
-    ManifestShelf(tmp_path, 2 * MIB)
+    shelf.keep_head("dev", 6)
+    os.utime(tmp_path / "dev@6.manifest", ns=(0, 0))  # As if it had not been used for long.
+    shelf = ManifestShelf(tmp_path, 2 * MIB)
     assert used_bytes(tmp_path) <= 2 * MIB
+    assert shelf.load("dev", 6) == bytes(MIB)
+
+
+def test_names_that_no_shelf_writes_are_nobodys_manifests(tmp_path: Path) -> None:
+    shelf = ManifestShelf(tmp_path, 4 * MIB)
+    shelf.keep("dev", 1, b"one")
+    for name in ("dev@01.manifest", "dev@0.manifest"):
+        (tmp_path / name).write_bytes((tmp_path / "dev@1.manifest").read_bytes())
+    shelf = ManifestShelf(tmp_path, 4 * MIB)
+    assert shelf.load("dev", 1) == b"one"
+    assert shelf.load("dev", 0) is None
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "another"])
@@ -206,14 +244,14 @@ def test_the_ceiling_holds_while_many_threads_keep(tmp_path: Path) -> None:
 
 def test_a_shelf_that_was_filled_from_another_bucket_starts_empty(tmp_path: Path) -> None:
     """Its versions and HEADs would be taken for those of the bucket at hand."""
-    shelf = ManifestShelf(tmp_path / "shelf", MIB, bucket="here")
+    shelf = ManifestShelf(tmp_path / "shelf", MIB, bucket=b"here")
     shelf.keep("dev", 7, b"of here")
     shelf.keep_head("dev", 7)
     shelf.close()
-    same = ManifestShelf(tmp_path / "shelf", MIB, bucket="here")
+    same = ManifestShelf(tmp_path / "shelf", MIB, bucket=b"here")
     assert (same.load("dev", 7), same.heads()) == (b"of here", {"dev": 7})
     same.close()
-    for bucket in ("there", "here"):
+    for bucket in (b"there", b"here"):
         other = ManifestShelf(tmp_path / "shelf", MIB, bucket=bucket)
         assert (other.load("dev", 7), other.heads()) == (None, {})
         other.close()

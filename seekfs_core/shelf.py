@@ -1,0 +1,132 @@
+"""Which manifests are kept beside the pages, and how the space for them is divided.
+
+A manifest that a node serves from memory is never loaded again, so by use alone it would be the first
+to leave the shelf, and a restart without the store could not serve it. So those that may be asked for
+then, the *current* ones, leave last: what the remembered HEAD of a namespace names (or what is newer:
+it was read because HEAD names it by now), and pinned versions. Among each sort the ones used least
+recently go first, and no other manifest displaces a current one.
+
+Everything here is told lengths and versions. A manifest is charged until the driver says that its
+file is gone.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from attrs import define, field, frozen
+
+from seekfs_core.errors import ContractViolation
+from seekfs_core.heads import KnownHeads
+
+ManifestName: TypeAlias = tuple[str, int]
+"""Namespace and version."""
+
+BLOCK_BYTES = 4096
+FILE_OVERHEAD_BYTES = 512
+"""Charged for each file on top of its blocks: its entry in the directory."""
+
+HEADS_BYTES_MAX = 256 << 10
+HEADS_PART = 8
+"""The file of heads has at most this part of the ceiling."""
+
+HEADS_IN_MEMORY_MAX = 4096
+
+
+def file_charge(length: int) -> int:
+    """Bytes of disk that a file of ``length`` bytes takes."""
+    return -(-length // BLOCK_BYTES) * BLOCK_BYTES + FILE_OVERHEAD_BYTES
+
+
+@frozen(kw_only=True)
+class ShelfShares:
+    """How a ceiling is divided, in bytes."""
+
+    manifests_bytes: int
+    """What manifests are charged with between them."""
+    heads_length_max: int
+    """The longest file of heads, without what says whose it is; less than 1 when there is no room for any."""
+
+
+def shelf_layout(ceiling_bytes: int) -> ShelfShares:
+    """The division of a ceiling on a shelf on disk: 1/8 (at most 256 KiB) for heads, the rest manifests.
+
+    What is not a manifest is replaced as a whole, so that its new copy is beside the old for a moment:
+    the heads, and two blocks for the bucket's name and the directory.
+    """
+    heads_bytes = min(HEADS_BYTES_MAX, ceiling_bytes // HEADS_PART)
+    return ShelfShares(
+        manifests_bytes=max(0, ceiling_bytes - 2 * (heads_bytes + 2 * BLOCK_BYTES)),
+        heads_length_max=heads_bytes - BLOCK_BYTES,
+    )
+
+
+@define
+class ShelfRetention:
+    """See the module's text. Not thread-safe.
+
+    ``heads`` are the remembered ones, which the driver goes on telling of news. ``pins`` are the versions
+    that this node serves of pinned namespaces.
+    """
+
+    ceiling_bytes: int
+    heads: KnownHeads
+    pins: Mapping[str, int] = field(factory=dict)
+    _charges: OrderedDict[ManifestName, int] = field(factory=OrderedDict, init=False)
+    """Least recently used first."""
+
+    def __contains__(self, name: ManifestName) -> bool:
+        return name in self._charges
+
+    @property
+    def charged_bytes(self) -> int:
+        return sum(self._charges.values())
+
+    def used(self, name: ManifestName) -> bool:
+        """A manifest is asked for; whether it is kept."""
+        if name not in self._charges:
+            return False
+        self._charges.move_to_end(name)
+        return True
+
+    def kept(self, name: ManifestName, nbytes: int) -> None:
+        """A manifest is on the shelf, as the one used last. It has room, or was found there at start."""
+        if nbytes < 0 or name in self._charges:
+            raise ContractViolation(f"{name} of {nbytes} bytes is on the shelf, or cannot be")
+        self._charges[name] = nbytes
+
+    def gone(self, name: ManifestName) -> None:
+        """A manifest is no longer there. Unknown ones are ignored."""
+        self._charges.pop(name, None)
+
+    def room_for(self, name: ManifestName, nbytes: int) -> tuple[ManifestName, ...] | None:
+        """Which manifests must go before this one of ``nbytes`` is put there; None when it is not worth it.
+
+        Nothing goes for one that is larger than the ceiling, or for which a current one would have to go
+        that it is not itself.
+        """
+        if nbytes > self.ceiling_bytes:
+            return None
+        victims = [*self._leaving(nbytes)]
+        if not self._is_current(name) and any(map(self._is_current, victims)):
+            return None
+        return tuple(victims)
+
+    def surplus(self) -> tuple[ManifestName, ...]:
+        """Which manifests must go because of a ceiling that is lower than it was."""
+        return tuple(self._leaving(0))
+
+    def _leaving(self, need_bytes: int) -> Iterator[ManifestName]:
+        over = self.charged_bytes + need_bytes - self.ceiling_bytes
+        for name in sorted(self._charges, key=self._is_current):  # Stable, so in order of use.
+            if over <= 0:
+                return
+            over -= self._charges[name]
+            yield name
+
+    def _is_current(self, name: ManifestName) -> bool:
+        ns, version = name
+        head = self.heads.version_of(ns)
+        return version == self.pins.get(ns) or (head is not None and version >= head)

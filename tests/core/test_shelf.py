@@ -1,0 +1,149 @@
+"""What leaves the shelf: the least recently used first, what a node serves last; never over the ceiling."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seekfs_core.errors import ContractViolation
+from seekfs_core.heads import KnownHeads
+from seekfs_core.shelf import (
+    BLOCK_BYTES,
+    FILE_OVERHEAD_BYTES,
+    HEADS_BYTES_MAX,
+    ManifestName,
+    ShelfRetention,
+    file_charge,
+    shelf_layout,
+)
+
+
+def shelf_of(
+    ceiling_bytes: int, kept: dict[ManifestName, int], *, heads: dict[str, int] | None = None, **pins: int
+) -> ShelfRetention:
+    known = KnownHeads()
+    known.restore(heads or {})
+    shelf = ShelfRetention(ceiling_bytes, known, pins)
+    for name, nbytes in kept.items():
+        shelf.kept(name, nbytes)
+    return shelf
+
+
+def test_the_manifest_used_least_recently_goes_first_and_no_more_than_need_to() -> None:
+    shelf = shelf_of(16, {("a", 1): 4, ("a", 2): 4, ("a", 3): 4})
+    assert shelf.room_for(("a", 4), 4) == ()
+    assert shelf.room_for(("a", 4), 5) == (("a", 1),)
+    assert shelf.used(("a", 1))
+    assert shelf.room_for(("a", 4), 5) == (("a", 2),)
+    assert shelf.room_for(("a", 4), 16) == (("a", 2), ("a", 3), ("a", 1))
+    assert shelf.room_for(("a", 4), 17) is None
+    assert not shelf.used(("a", 4))
+
+
+def test_the_version_that_head_names_outlives_any_number_of_older_ones() -> None:
+    """It is served from memory, so that it is never loaded again."""
+    shelf = shelf_of(10, {("a", 9): 4}, heads={"a": 9})
+    for version in range(1, 9):
+        victims = shelf.room_for(("a", version), 4)
+        assert victims is not None
+        for victim in victims:
+            shelf.gone(victim)
+        shelf.kept(("a", version), 4)
+    assert ("a", 9) in shelf
+    assert [version for version in range(1, 9) if ("a", version) in shelf] == [8]
+
+
+def test_what_is_not_current_displaces_nothing_that_is() -> None:
+    shelf = shelf_of(8, {("a", 9): 4, ("b", 2): 4}, heads={"a": 9}, b=2)
+    assert shelf.room_for(("a", 8), 1) is None
+    assert shelf.room_for(("b", 3), 1) is None
+    assert shelf.room_for(("c", 1), 1) is None
+
+
+def test_of_current_ones_the_least_recently_used_goes_and_after_all_others() -> None:
+    kept = {("a", 9): 2, ("b", 2): 2, ("a", 1): 2, ("c", 5): 2}
+    shelf = shelf_of(8, kept, heads={"a": 9, "d": 1}, b=2)
+    assert shelf.room_for(("d", 1), 4) == (("a", 1), ("c", 5))
+    assert shelf.room_for(("d", 1), 5) == (("a", 1), ("c", 5), ("a", 9))
+
+
+def test_a_version_newer_than_the_remembered_head_is_current() -> None:
+    """It is read because HEAD names it by now, and that is remembered a moment later."""
+    shelf = shelf_of(4, {("a", 9): 4}, heads={"a": 9})
+    assert shelf.room_for(("a", 10), 4) == (("a", 9),)
+    shelf.heads.learn("a", 10)
+    assert shelf.room_for(("a", 9), 1) == (("a", 9),)
+
+
+def test_a_ceiling_that_became_lower_is_met_and_what_is_current_goes_last() -> None:
+    kept = {("a", 9): 4, ("a", 1): 4, ("b", 1): 4}
+    assert shelf_of(12, kept, heads={"a": 9}).surplus() == ()
+    assert shelf_of(8, kept, heads={"a": 9}).surplus() == (("a", 1),)
+    assert shelf_of(4, kept, heads={"a": 9}).surplus() == (("a", 1), ("b", 1))
+    assert shelf_of(3, kept, heads={"a": 9}).surplus() == (("a", 1), ("b", 1), ("a", 9))
+
+
+def test_what_it_refuses() -> None:
+    shelf = shelf_of(8, {("a", 1): 4})
+    for name, nbytes in ((("a", 1), 4), (("a", 2), -1)):
+        with pytest.raises(ContractViolation):
+            shelf.kept(name, nbytes)
+    assert shelf.charged_bytes == 4
+    shelf.gone(("a", 2))
+
+
+names = st.tuples(st.sampled_from("ab"), st.integers(1, 5))
+
+
+@given(
+    st.integers(0, 20),
+    st.dictionaries(st.sampled_from("ab"), st.integers(1, 5)),
+    st.lists(st.tuples(names, st.integers(0, 8), st.booleans())),
+)
+def test_the_ceiling_holds_and_no_current_one_leaves_for_another(
+    ceiling_bytes: int, heads: dict[str, int], steps: list[tuple[ManifestName, int, bool]]
+) -> None:
+    shelf = shelf_of(ceiling_bytes, {}, heads=heads)
+    kept: dict[ManifestName, int] = {}
+
+    def is_current(name: ManifestName) -> bool:
+        return name[1] >= heads.get(name[0], 99)
+
+    for name, nbytes, is_news in steps:
+        if is_news and shelf.heads.learn(*name):
+            heads[name[0]] = name[1]
+        assert shelf.used(name) is (name in kept)
+        if name in kept:
+            kept[name] = kept.pop(name)
+            continue
+        victims = shelf.room_for(name, nbytes)
+        if victims is None:
+            fits_beside = sum(kept[each] for each in kept if is_current(each)) + nbytes <= ceiling_bytes
+            assert nbytes > ceiling_bytes or not (is_current(name) or fits_beside)
+            continue
+        in_order = sorted(kept, key=is_current)
+        assert list(victims) == in_order[: len(victims)]
+        assert is_current(name) or not any(map(is_current, victims))
+        if victims:  # One fewer would not have done.
+            assert sum(kept.values()) - sum(kept[each] for each in victims[:-1]) + nbytes > ceiling_bytes
+        for victim in victims:
+            shelf.gone(victim)
+            del kept[victim]
+        shelf.kept(name, nbytes)
+        kept[name] = nbytes
+        assert shelf.charged_bytes == sum(kept.values()) <= ceiling_bytes
+
+
+@pytest.mark.parametrize(("length", "blocks"), [(0, 0), (1, 1), (4096, 1), (4097, 2)])
+def test_a_file_is_charged_by_the_block(length: int, blocks: int) -> None:
+    assert file_charge(length) == blocks * BLOCK_BYTES + FILE_OVERHEAD_BYTES
+
+
+@given(st.integers(0, 1 << 40))
+def test_a_division_leaves_room_for_two_copies_of_what_is_replaced(ceiling_bytes: int) -> None:
+    shares = shelf_layout(ceiling_bytes)
+    beside = 2 * (shares.heads_length_max + BLOCK_BYTES)
+    assert shares.manifests_bytes == 0 or shares.manifests_bytes + beside + 4 * BLOCK_BYTES == ceiling_bytes
+    assert shares.heads_length_max < HEADS_BYTES_MAX
+    assert ceiling_bytes < 1 << 20 or shares.manifests_bytes >= ceiling_bytes // 2
