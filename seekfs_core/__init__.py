@@ -38,6 +38,7 @@ Reading:
 | ``reuse``       | which pages a read keeps at hand because it comes back to them |
 | ``readback``    | what of a page on disk is believed, and how much is read for a slice of it |
 | ``patience``    | how long a read waits |
+| ``readiness``   | whether a node should get requests |
 | ``fetch``       | when each GET starts, who waits for it, what a failure means to them |
 | ``room``        | an account of the memory of page buffers |
 | ``buffers``     | which ceiling each buffer is charged to, who finds it, and when its memory is free |

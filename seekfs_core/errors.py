@@ -76,6 +76,12 @@ class FailureKind(enum.Enum):
     BAD_CHECKSUM = "bad_checksum"
     """A page whose CRC-32C is not the manifest's."""
 
+    CLOSING = "closing"
+    """None of the store's: this process is stopping, and the request was broken off."""
+
+    INTERNAL = "internal"
+    """None of the store's: a bug of whoever made the request, which would do the same again."""
+
 
 @frozen(kw_only=True)
 class StoreFailure:
@@ -236,6 +242,10 @@ def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:
             return StoreTimeout(where, **facts)
         case FailureKind.BAD_CHECKSUM:
             return PageCorrupt(where, **facts)
+        case FailureKind.CLOSING:
+            return ShuttingDown(where, **facts)
+        case FailureKind.INTERNAL:
+            return SeekfsError(where, **facts)
         case (
             FailureKind.DENIED
             | FailureKind.MISSING

@@ -17,7 +17,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from seekfs_core.errors import ContractViolation
+from seekfs_core.errors import RETRY_AFTER_SECONDS_DEFAULT, ContractViolation, StoreUnavailable
 from seekfs_core.machine import advance
 
 LOOKS_MAX: Final = 100
@@ -31,6 +31,24 @@ class Knowledge(enum.Enum):
     ON_ITS_WAY = "on its way"
     CAME = "came while something else was waited for"
     FAILED = "failed"
+
+
+def looks_on_disk(known: Knowledge) -> bool:
+    """Whether a page of which this is known may be read back: one that comes, or failed to, is not there."""
+    return known not in (Knowledge.ON_ITS_WAY, Knowledge.FAILED)
+
+
+def is_asked_for(known: Knowledge) -> bool:
+    """Whether such a page is asked for with its window: not one that is at hand, or has failed this read."""
+    return known not in (Knowledge.CAME, Knowledge.FAILED)
+
+
+def left_every_tier(path: str, page_id: int) -> StoreUnavailable:
+    """What to raise at ``GIVE_UP``: tiers so busy that trying again is all that helps."""
+    return StoreUnavailable(
+        f"page {page_id} of {path!r} left every cache as fast as it came; try again",
+        retry_after=int(RETRY_AFTER_SECONDS_DEFAULT),
+    )
 
 
 @frozen

@@ -177,7 +177,7 @@ class Manifest:
         """What the pages of ``entry``, one of this manifest's files, are cached under."""
         key = self._file_keys.get(entry.path)
         if key is None:
-            key = file_key(self.ns, entry.path, entry.sha256)
+            key = file_key(self.ns, entry.path, entry.sha256, entry.page_size_bytes, entry.crcs)
             self._file_keys[entry.path] = key
         return key
 

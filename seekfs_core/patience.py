@@ -1,4 +1,4 @@
-"""How long one read waits for what it needs.
+"""How long a read waits for a page, and a request for anything else.
 
 Each wait has a bound of its own, so that a long read that makes progress is never late. But once one
 wait was too long, the read takes what is there and waits no more: the items of a batch wait once
@@ -6,6 +6,8 @@ together for a store that hangs, and not each for itself.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from attrs import define, field
 
@@ -17,6 +19,8 @@ class Patience:
     """``wait_seconds_max`` is the bound of a wait (``api.request_deadline_sec``); times are monotonic."""
 
     wait_seconds_max: float
+    what: str = "a page"
+    """What is waited for, as the rest of a sentence."""
     _until: float = field(default=float("inf"), init=False)
     _is_spent: bool = field(default=False, init=False)
 
@@ -28,9 +32,9 @@ class Patience:
         """How long it may go on; 0 once any wait of this read was too long."""
         return 0.0 if self._is_spent else max(0.0, self._until - now)
 
-    def spent(self) -> DeadlineExceeded:
-        """The wait was too long: what to say of that."""
+    def spent(self, **context: Any) -> DeadlineExceeded:
+        """The wait was too long: what to say of that. ``context`` is for the problem document."""
         self._is_spent = True
         return DeadlineExceeded(
-            f"waited {self.wait_seconds_max:g} seconds for a page (api.request_deadline_sec)"
+            f"waited {self.wait_seconds_max:g} seconds for {self.what} (api.request_deadline_sec)", **context
         )

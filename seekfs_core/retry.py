@@ -47,6 +47,8 @@ def is_passing(kind: FailureKind) -> bool:
             | FailureKind.REDIRECTED
             | FailureKind.PRECONDITION
             | FailureKind.BAD_CHECKSUM
+            | FailureKind.CLOSING
+            | FailureKind.INTERNAL
         ):
             return False
         case _:

@@ -19,6 +19,9 @@ from seekfs_core.errors import ContractViolation
 from seekfs_core.machine import Tick, advance
 from seekfs_core.pages import PageKey
 
+WRITERS = 2
+"""Pages written to disk at once: one keeps most disks busy, two hide the index's share."""
+
 STALL_SECONDS_DEFAULT = 5.0
 
 

@@ -29,12 +29,14 @@ from typing import Any, TypeVar
 from attrs import define, field, frozen
 
 from seekfs_core.advice import NamespaceCounts, advise, still_counted
-from seekfs_core.errors import DeadlineExceeded, RangeNotSatisfiable, SeekfsError, StoreFailure, error_of
+from seekfs_core.errors import RangeNotSatisfiable, SeekfsError, StoreFailure, error_of
 from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import FetchLimits, FetchStatistics
 from seekfs_core.manifest import FileEntry, Manifest
 from seekfs_core.pages import PageKey, page_key
+from seekfs_core.patience import Patience
 from seekfs_core.plan import ReadPlan, plan_read
+from seekfs_core.readiness import Readiness, readiness_of
 from seekfs_core.resolver import ManifestResolver
 from seekfs_core.staging import FIRST, REPORTS, Done, PageStaging, Seen, StagingStep
 from seekfs_io.config import Config
@@ -78,14 +80,6 @@ class StagedPage:
     crc32c: int
     tier: str
     bytes_fetched: int
-
-
-@frozen(kw_only=True)
-class Readiness:
-    """Whether reads can be served, and what speaks against it or limits it, in sentences."""
-
-    ready: bool
-    reasons: tuple[str, ...]
 
 
 @frozen(kw_only=True)
@@ -270,15 +264,13 @@ class DataPlane:
             answers.put(error_of(failure, key=key))
 
         cancel = self._fetcher.call(run, failed)
+        patience = Patience(self.config.api.request_deadline_sec, f"the store's answer about {key!r}")
+        patience.begin(self._clock())
         try:
-            answer = answers.get(timeout=self.config.api.request_deadline_sec)
+            answer = answers.get(timeout=patience.seconds_left(self._clock()))
         except queue.Empty:
             cancel()
-            raise DeadlineExceeded(
-                f"waited {self.config.api.request_deadline_sec:g} seconds for the store "
-                f"(api.request_deadline_sec, key {key!r})",
-                key=key,
-            ) from None
+            raise patience.spent(key=key) from None
         if isinstance(answer, SeekfsError):
             raise answer
         return answer
@@ -286,14 +278,8 @@ class DataPlane:
     # --- looking at the plane ---------------------------------------------------------------
 
     def readiness(self) -> Readiness:
-        """Reads are served from the store even while the second tier is off: that is said, and is no reason
-        to be taken out of service."""
-        reasons = []
-        if (because := self._l2.statistics().off_because) is not None:
-            reasons.append(f"the tier on disk is off: {because}")
-        if self._closing:
-            reasons.append("the daemon is stopping")
-        return Readiness(ready=not self._closing, reasons=tuple(reasons))
+        """Whether reads can be served, and what limits that."""
+        return readiness_of(closing=self._closing, disk_off_because=self._l2.statistics().off_because)
 
     def statistics(self) -> PlaneStatistics:
         fetch, counters, write_behind_bytes = self._fetcher.statistics()

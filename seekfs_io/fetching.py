@@ -53,6 +53,7 @@ from seekfs_core.fetch_messages import (
 from seekfs_core.machine import Tick
 from seekfs_core.pages import PageKey, page_key
 from seekfs_core.writebehind import (
+    WRITERS,
     PageVerified,
     SkipCopy,
     SkipPage,
@@ -70,9 +71,6 @@ log = logging.getLogger("seekfs.fetch")
 
 RECEIVE_BYTES = 1024 * 1024
 """What is received before its checksum is taken: small enough to be in the processor's cache still."""
-
-WRITERS = 2
-"""Pages written to disk at once: one keeps most disks busy, two hide the index's share."""
 
 
 @frozen
@@ -471,8 +469,8 @@ def _run(jobs: list[Callable[[], None]]) -> None:
 
 
 def _bug(error: Exception) -> StoreFailure:
-    return StoreFailure(kind=FailureKind.BAD_ANSWER, detail=f"internal error: {type(error).__name__}")
+    return StoreFailure(kind=FailureKind.INTERNAL, detail=f"internal error: {type(error).__name__}")
 
 
 def _closing_failure() -> StoreFailure:
-    return StoreFailure(kind=FailureKind.UNREACHABLE, detail=ShuttingDown.title)
+    return StoreFailure(kind=FailureKind.CLOSING, detail=ShuttingDown.title)

@@ -24,7 +24,6 @@ from seekfs_core import grid
 from seekfs_core.errors import (
     SeekfsError,
     ShuttingDown,
-    StoreUnavailable,
 )
 from seekfs_core.fetch_messages import FetchLimits, PageSource
 from seekfs_core.lookup import (
@@ -36,6 +35,9 @@ from seekfs_core.lookup import (
     NotOnDisk,
     PageLookup,
     WaitOver,
+    is_asked_for,
+    left_every_tier,
+    looks_on_disk,
 )
 from seekfs_core.manifest import FileEntry
 from seekfs_core.pages import FileKey, PageKey, page_key
@@ -198,7 +200,7 @@ class ReadStream:
     # --- on disk ----------------------------------------------------------------------------
 
     def _lease(self, file: FileEntry, key: PageKey, page_id: int) -> PageLease | None:
-        if key in self._expected or key in self._failed:
+        if not looks_on_disk(self._known(key)):
             return None
         start, stop = file.page_extent(page_id)
         return self._setting.l2.lease(key, stop - start, file.page_crc32c(page_id))
@@ -310,10 +312,7 @@ class ReadStream:
                 case LookupAction.RAISE_FAILURE:
                     raise self._failed[key]
                 case LookupAction.GIVE_UP:
-                    raise StoreUnavailable(
-                        f"page {page_id} of {file.path!r} left every cache as fast as it came; try again",
-                        retry_after=1,
-                    )
+                    raise left_every_tier(file.path, page_id)
                 case _:
                     assert_never(doing)
             (doing,) = lookup.feed(outcome, time.monotonic())
@@ -359,7 +358,7 @@ class ReadStream:
                 wanted = [
                     page_id
                     for page_id in step.pages
-                    if (key := page_key(source.key, page_id)) not in self._held and key not in self._failed
+                    if is_asked_for(self._known(page_key(source.key, page_id)))
                 ]
                 missing = self._setting.fetcher.want(self._join(), source, wanted)
                 self._expected.update(page_key(source.key, page_id) for page_id in missing)

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from attrs import frozen
 
 from seekfs_core.errors import (
-    DeadlineExceeded,
     ManifestInvalid,
     SeekfsError,
     ShuttingDown,
@@ -30,6 +29,7 @@ from seekfs_core.errors import (
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest, decode_manifest
 from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
+from seekfs_core.patience import Patience
 from seekfs_core.resolver import ManifestResolver
 from seekfs_core.resolver_messages import (
     FetchManifest,
@@ -117,18 +117,16 @@ class Resolving:
             self._waiters[number] = inbox
             jobs = self._feed(ResolveWanted(number, ns, version))
         _run(jobs)
+        patience = Patience(self._wait_seconds_max, f"the manifest of {ns!r}")
+        patience.begin(self._clock())
         try:
-            answer = inbox.get(timeout=self._wait_seconds_max)
+            answer = inbox.get(timeout=patience.seconds_left(self._clock()))
         except queue.Empty:
             with self._lock:
                 self._waiters.pop(number, None)
                 jobs = self._feed(WaiterLeft(number))
             _run(jobs)
-            raise DeadlineExceeded(
-                f"waited {self._wait_seconds_max:g} seconds for the manifest of {ns!r} "
-                "(api.request_deadline_sec)",
-                ns=ns,
-            ) from None
+            raise patience.spent(ns=ns) from None
         match answer:
             case Resolved(_, manifest, stale):
                 return Resolution(ns, manifest.version, manifest, stale)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = (
     "ok", "unreachable", "timed_out", "busy", "denied", "missing", "redirected", "precondition", "bad_answer",
-    "cut_short", "bad_checksum",
+    "cut_short", "bad_checksum", "closing", "internal",
 )  # fmt: skip
 """Always present, so that a rate over one that has not happened yet is 0 and not nothing."""
 

@@ -12,6 +12,7 @@ from seekfs_core.errors import (
     FailureKind,
     PageCorrupt,
     SeekfsError,
+    ShuttingDown,
     StoreAnswered,
     StoreFailure,
     StoreTimeout,
@@ -32,6 +33,8 @@ MEANINGS: dict[FailureKind, tuple[type[SeekfsError], int]] = {
     FailureKind.PRECONDITION: (StoreAnswered, 502),
     FailureKind.BAD_ANSWER: (StoreAnswered, 502),
     FailureKind.CUT_SHORT: (StoreAnswered, 502),
+    FailureKind.CLOSING: (ShuttingDown, 503),
+    FailureKind.INTERNAL: (SeekfsError, 500),
 }
 
 

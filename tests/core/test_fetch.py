@@ -42,7 +42,7 @@ PAGE = 10
 
 def source_of(pages: int, path: str = "a", version: int = 3) -> PageSource:
     file = blank_file(path, pages * PAGE, PAGE)
-    return PageSource(NS, version, file, file_key(NS, path, file.sha256))
+    return PageSource(NS, version, file, file_key(NS, path, file.sha256, file.page_size_bytes, file.crcs))
 
 
 def gets(actions: Sequence[FetchAction]) -> list[StartGet]:

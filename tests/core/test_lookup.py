@@ -19,6 +19,9 @@ from seekfs_core.lookup import (
     NotOnDisk,
     PageLookup,
     WaitOver,
+    is_asked_for,
+    left_every_tier,
+    looks_on_disk,
 )
 
 EVENTS = [
@@ -112,3 +115,14 @@ def test_in_any_world_it_ends_found_failed_or_given_up(seed: int) -> None:
         (doing,) = lookup.feed(event, 0.0)
     assert doing is LookupAction.GIVE_UP
     assert looks == LOOKS_MAX
+
+
+def test_what_is_known_of_a_page_says_where_it_is_worth_looking() -> None:
+    assert {known for known in Knowledge if looks_on_disk(known)} == {Knowledge.NOTHING, Knowledge.CAME}
+    assert {known for known in Knowledge if is_asked_for(known)} == {Knowledge.NOTHING, Knowledge.ON_ITS_WAY}
+
+
+def test_giving_up_says_to_come_back() -> None:
+    error = left_every_tier("a", 7)
+    assert (error.status, error.context["retry_after"]) == (503, 1)
+    assert "page 7 of 'a'" in error.detail

@@ -175,7 +175,8 @@ def test_a_file_of_exactly_this_content() -> None:
 def test_the_file_key_is_that_of_the_content() -> None:
     held = manifest(entry("a", 1))
     key = held.file_key(held.file("a"))
-    assert key == file_key("dev", "a", bytes([1]) * 32)
+    file = held.file("a")
+    assert key == file_key("dev", "a", bytes([1]) * 32, file.page_size_bytes, file.crcs)
     assert held.file_key(held.file("a")) is key
 
 

@@ -23,3 +23,9 @@ def test_after_one_wait_that_was_too_long_there_is_none() -> None:
     assert "api.request_deadline_sec" in error.detail
     patience.begin(20.0)
     assert patience.seconds_left(20.0) == 0
+
+
+def test_it_says_what_was_waited_for() -> None:
+    error = Patience(2.0, "the manifest of 'dev'").spent(ns="dev")
+    assert error.detail == "waited 2 seconds for the manifest of 'dev' (api.request_deadline_sec)"
+    assert error.context == {"ns": "dev"}

@@ -24,6 +24,8 @@ FINAL = {
     FailureKind.REDIRECTED,
     FailureKind.PRECONDITION,
     FailureKind.BAD_CHECKSUM,
+    FailureKind.CLOSING,
+    FailureKind.INTERNAL,
 }
 
 POLICY = RetryPolicy(attempts_max=3, backoff_seconds_initial=0.1)

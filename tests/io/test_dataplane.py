@@ -37,7 +37,7 @@ from seekfs_io.objects import open_store
 from seekfs_io.pages.ram import PageBuffer, RamPages
 from seekfs_io.pages.segment_file import write_fully
 from tests.io.troubled_store import TroubledStore
-from tests.support.dataset import File, some_bytes, write_dataset
+from tests.support.dataset import File, manifest_of, some_bytes, write_dataset, write_manifest
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -127,6 +127,11 @@ def read(plane: DataPlane, items: list[Item], ns: str = "dev") -> bytes:
         return b"".join(bytes(view) for view in stream)
 
 
+def read_version(plane: DataPlane, version: int, items: list[Item], ns: str = "dev") -> bytes:
+    with plane.read(plan_read(plane.resolve(ns, version).manifest, items, clip=False)) as stream:
+        return b"".join(bytes(view) for view in stream)
+
+
 def test_a_cold_read_costs_one_get_a_window_and_a_warm_one_none(store: TroubledStore, planes: Planes) -> None:
     data = some_bytes(10 * PAGE + 1)
     write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
@@ -145,6 +150,58 @@ def test_only_pages_that_are_asked_for_are_fetched(store: TroubledStore, planes:
     items = [("a", 3 * PAGE, 1), ("a", 0, 10), ("a", 5 * PAGE - 1, 2)]
     assert read(plane, items) == b"".join(data[off : off + length] for _, off, length in items)
     assert store.gets_of("/files/") == [(0, PAGE), (3 * PAGE, 4 * PAGE), (4 * PAGE, 6 * PAGE)]
+
+
+def test_the_same_bytes_cut_another_way_are_other_pages(store: TroubledStore, planes: Planes) -> None:
+    """Page 1 of one version is not page 1 of the other, in no tier and under no GET that is shared."""
+    data = some_bytes(8 * PAGE)
+    write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
+    write_dataset(store.inner, "dev", {"a": File(data, 2 * PAGE)}, version=2)
+    plane = planes(l1_mib=1)
+    plans = [
+        plan_read(plane.resolve("dev", version).manifest, [("a", 0, len(data))], clip=False)
+        for version in (1, 2, 1, 2)
+    ]
+    for plan in plans:  # From the store, and then from RAM or disk.
+        with plane.read(plan) as stream:
+            assert b"".join(bytes(view) for view in stream) == data
+    cold = planes()
+    with ThreadPoolExecutor(8) as readers:
+        for found in readers.map(
+            lambda version: read_version(cold, version, [("a", PAGE, 3 * PAGE)]), [1, 2] * 8
+        ):
+            assert found == data[PAGE : 4 * PAGE]
+
+
+def test_a_hash_that_lies_serves_nobody_other_bytes(store: TroubledStore, planes: Planes) -> None:
+    """Two versions that claim one hash for different bytes: each gets its own, as its page table says."""
+    old, new = some_bytes(3 * PAGE, 1), some_bytes(3 * PAGE, 2)
+    write_dataset(store.inner, "dev", {"a": File(old, PAGE, "old")})
+    liar = manifest_of("dev", 2, {"a": File(new, PAGE, "new")}, {})
+    liar["files"][0]["hash"] = manifest_of("dev", 1, {"a": File(old, PAGE)}, {})["files"][0]["hash"]
+    store.inner.put("new", new)
+    write_manifest(store.inner, "dev", 2, liar)
+    plane = planes()
+    for version, expected in ((1, old), (2, new), (1, old), (2, new)):
+        assert read_version(plane, version, [("a", 0, len(expected))]) == expected
+
+
+def test_a_bug_of_ours_is_asked_once_and_is_not_the_stores(
+    store: TroubledStore, planes: Planes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(store.inner, "dev", {"a": File(some_bytes(PAGE), PAGE)})
+    plane = planes()
+    plane.resolve("dev")
+    asked = []
+
+    def broken(*_: object, **__: object) -> None:
+        asked.append(1)
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(TroubledStore, "get", broken)
+    with pytest.raises(SeekfsError, match="internal error: TypeError") as raised:
+        read(plane, [("a", 0, 1)])
+    assert (raised.value.status, len(asked)) == (500, 1)
 
 
 def test_many_readers_of_a_cold_page_share_one_get(store: TroubledStore, planes: Planes) -> None:

@@ -16,7 +16,8 @@ from seekfs_core.errors import NoSuchNamespace, NoSuchVersion, SeekfsError
 from seekfs_core.fetch_messages import FetchStatistics
 from seekfs_core.manifest import FileEntry, Manifest, pack_crcs
 from seekfs_core.plan import ReadPlan
-from seekfs_io.dataplane import FetchedObject, PlaneStatistics, Readiness, StagedPage
+from seekfs_core.readiness import Readiness
+from seekfs_io.dataplane import FetchedObject, PlaneStatistics, StagedPage
 from seekfs_io.objects.base import ObjectStat
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.resolving import Resolution

@@ -16,8 +16,9 @@ from werkzeug.middleware.lint import LintMiddleware
 from werkzeug.test import Client, TestResponse
 
 from seekfs_core.errors import PageCorrupt, SeekfsError, StoreUnavailable
+from seekfs_core.readiness import Readiness
 from seekfs_io.config import ApiConfig, Config
-from seekfs_io.dataplane import DataPlane, Readiness
+from seekfs_io.dataplane import DataPlane
 from seekfs_wsgi.app import Application
 from seekfs_wsgi.sending import Disconnected
 from tests.wsgi.memory_plane import PAGE_BYTES, MemoryPlane
