@@ -26,6 +26,12 @@ class FetchLimits:
         quarter of the room leaves others theirs."""
         return min(2 * self.coalesce_bytes, self.room_bytes_max // 4)
 
+    @property
+    def reuse_bytes(self) -> int:
+        """What one read keeps at hand of pages that it comes back to: as much as it asks for ahead, so that
+        both together leave half of the room to others."""
+        return self.ahead_bytes
+
     def has_room_for(self, file: FileEntry) -> bool:
         """Whether a page of the file fits the room, once everything else has left."""
         return file.page_size_bytes <= self.room_bytes_max

@@ -5,6 +5,9 @@ HEAD is read at most once in ``head_ttl_seconds``, and the current version never
 even over a restart (``Restored``). A pin replaces HEAD. A new manifest that cannot be read or
 fails its checks never replaces a good one.
 
+A good manifest from the store is kept on the node, and after that it is remembered that HEAD named
+it: a process that is killed in between must not leave behind a version without its manifest.
+
 What was seen keeps being served while the store is down: then, and when HEAD takes longer than
 ``head_patience_seconds``, the last good version is handed out marked *stale*.
 
@@ -32,6 +35,8 @@ from seekfs_core.resolver_messages import (
     HeadFailed,
     HeadRead,
     KeepHead,
+    KeepingEnded,
+    KeepManifest,
     ManifestFailed,
     ManifestRead,
     NotKept,
@@ -82,6 +87,8 @@ class _Namespace:
     for_head: list[_Waiter] = field(factory=list)
     for_manifest: dict[int, list[_Waiter]] = field(factory=dict)
     manifest_asked_at: dict[int, float] = field(factory=dict)
+    from_store: set[int] = field(factory=set)  # Manifests that this node had no copy of.
+    keeping: set[int] = field(factory=set)
 
 
 @define
@@ -124,7 +131,11 @@ class ManifestResolver:
             case ManifestRead(manifest):
                 self._manifest_read(manifest, actions)
             case NotKept(ns, version):
+                self._namespaces[ns].from_store.add(version)
                 actions.append(FetchManifest(ns, version))
+            case KeepingEnded(ns, version):
+                self._namespaces[ns].keeping.remove(version)
+                self._remember_head(self._namespaces[ns], version, actions)
             case ManifestFailed(ns, version, error):
                 self._manifest_failed(ns, version, error, actions)
             case Tick():
@@ -171,6 +182,12 @@ class ManifestResolver:
                 if ns is None or version not in ns.for_manifest:
                     raise ContractViolation(
                         f"the manifest of version {version} of {name!r} is not being read"
+                    )
+            case KeepingEnded(name, version):
+                ns = self._namespaces.get(name)
+                if ns is None or version not in ns.keeping:
+                    raise ContractViolation(
+                        f"the manifest of version {version} of {name!r} was not to be kept"
                     )
             case _:
                 pass
@@ -375,6 +392,7 @@ class ManifestResolver:
 
     def _manifest_read(self, manifest: Manifest, actions: list[ResolverAction]) -> None:
         ns = self._namespaces[manifest.ns]
+        came_from_store = manifest.version in ns.from_store
         waiters = self._manifest_settled(ns, manifest.version)
         if self._becomes_current(ns, manifest, waiters):
             if ns.current is not None:
@@ -390,11 +408,19 @@ class ManifestResolver:
                 actions.append(Resolved(waiter.number, ns.current, self._is_stale(ns)))
             else:
                 actions.append(Resolved(waiter.number, manifest, False))
-        if ns.kept < manifest.version <= ns.floor:
-            ns.kept = manifest.version
-            actions.append(KeepHead(ns.name, ns.kept))
+        if came_from_store:
+            ns.keeping.add(manifest.version)
+            actions.append(KeepManifest(ns.name, manifest.version))
+        else:
+            self._remember_head(ns, manifest.version, actions)
+
+    def _remember_head(self, ns: _Namespace, version: int, actions: list[ResolverAction]) -> None:
+        if ns.kept < version <= ns.floor:
+            ns.kept = version
+            actions.append(KeepHead(ns.name, version))
 
     def _manifest_settled(self, ns: _Namespace, version: int) -> list[_Waiter]:
+        ns.from_store.discard(version)
         del ns.manifest_asked_at[version]
         return ns.for_manifest.pop(version)
 

@@ -75,6 +75,14 @@ class ManifestFailed:
     error: SeekfsError | None
 
 
+@frozen
+class KeepingEnded:
+    """Answers ``KeepManifest``: it can be read after a restart now, or could not be kept."""
+
+    ns: str
+    version: int
+
+
 ResolverEvent: TypeAlias = (
     Restored
     | ResolveWanted
@@ -84,6 +92,7 @@ ResolverEvent: TypeAlias = (
     | ManifestRead
     | NotKept
     | ManifestFailed
+    | KeepingEnded
     | Tick
 )
 
@@ -135,6 +144,14 @@ class ServeCurrent:
 
 
 @frozen
+class KeepManifest:
+    """Keep on this node, as it was stored, a manifest that has just come from the store; if there is room."""
+
+    ns: str
+    version: int
+
+
+@frozen
 class KeepHead:
     """Remember over a restart that HEAD had come to this version, whose manifest is good.
 
@@ -147,5 +164,5 @@ class KeepHead:
 
 
 ResolverAction: TypeAlias = (
-    ReadHead | ReadManifest | FetchManifest | Resolved | NotResolved | ServeCurrent | KeepHead
+    ReadHead | ReadManifest | FetchManifest | Resolved | NotResolved | ServeCurrent | KeepManifest | KeepHead
 )

@@ -1,4 +1,5 @@
-"""What the statuses and error codes of an S3 server mean: as one of the closed set of failures.
+"""What the answers of an S3 server mean: which failure a status and an error code are, and which answer
+to a GET is believed.
 
 Statuses are those of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
 """
@@ -6,6 +7,8 @@ Statuses are those of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorRespo
 from __future__ import annotations
 
 from typing import Final
+
+from attrs import frozen
 
 from seekfs_core.errors import FailureKind
 
@@ -48,3 +51,25 @@ def kind_of_answer(status: int, code: str | None, *, conditional: bool) -> Failu
         return FailureKind.BAD_ANSWER
     by_code = None if code is None else CODE_KINDS.get(code)
     return by_code or STATUS_KINDS.get(status, FailureKind.BAD_ANSWER)
+
+
+@frozen(kw_only=True)
+class ContentRange:
+    """The bytes [start, stop) of an object of ``size`` bytes."""
+
+    start: int
+    stop: int
+    size: int
+
+
+def is_contradicted(if_match: str | None, etag: str | None) -> bool:
+    """Whether an answer to a GET with If-Match shows that the store ignored it, or compared weakly.
+
+    An answer without an ETag does not: the page's CRC is the proof, the ETag a hint.
+    """
+    return if_match is not None and etag is not None and etag != if_match
+
+
+def is_range_asked_for(start: int, stop: int, got: ContentRange | None, length: int) -> bool:
+    """Whether a 206 has the bytes [start, stop), no more and no less; ``length`` is its Content-Length."""
+    return got is not None and (got.start, got.stop) == (start, stop) and length == stop - start

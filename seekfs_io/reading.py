@@ -329,7 +329,7 @@ class ReadStream:
         self._ahead = ReadAhead(
             self._plan, self._setting.limits.coalesce_bytes, self._setting.limits.ahead_bytes
         )
-        reuse = Reuse(self._plan, self._setting.limits.ahead_bytes)
+        reuse = Reuse(self._plan, self._setting.limits.reuse_bytes)
         self._reuse = None if reuse.is_pointless else reuse
 
     def _join(self) -> int:

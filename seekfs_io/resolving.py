@@ -36,6 +36,8 @@ from seekfs_core.resolver_messages import (
     HeadFailed,
     HeadRead,
     KeepHead,
+    KeepingEnded,
+    KeepManifest,
     ManifestFailed,
     ManifestRead,
     NotKept,
@@ -98,6 +100,7 @@ class Resolving:
         self._serving: dict[str, tuple[float, Resolution]] = {}
         self._waiters: dict[int, queue.SimpleQueue[Resolved | NotResolved]] = {}
         self._next_waiter = 1
+        self._to_keep: dict[tuple[str, int], bytes] = {}
         self._pool = DaemonPool("seekfs-shelf", SHELF_THREADS)
         self._tell(Restored(shelf.heads()))
         self._timer = threading.Thread(target=self._keep_time, name="seekfs-resolver", daemon=True)
@@ -172,6 +175,8 @@ class Resolving:
                 case ServeCurrent(manifest, until):
                     resolution = Resolution(manifest.ns, manifest.version, manifest, False)
                     self._serving[manifest.ns] = (until, resolution)
+                case KeepManifest(ns, version):
+                    jobs.append(lambda ns=ns, version=version: self._keep(ns, version))  # type: ignore[misc]
                 case KeepHead(ns, version):
                     jobs.append(lambda ns=ns, version=version: self._shelf.keep_head(ns, version))  # type: ignore[misc]
         self._alarm.notify_all()
@@ -255,8 +260,20 @@ class Resolving:
             time.perf_counter() - began,
             extra={"event": "manifest_loaded"},
         )
-        self._tell(ManifestRead(manifest))
-        self._shelf.keep(ns, version, stored)
+        with self._lock:
+            self._to_keep[ns, version] = stored
+        try:
+            self._tell(ManifestRead(manifest))
+        finally:
+            with self._lock:
+                self._to_keep.pop((ns, version), None)
+
+    def _keep(self, ns: str, version: int) -> None:
+        with self._lock:
+            stored = self._to_keep.pop((ns, version), None)
+        if stored is not None:
+            self._shelf.keep(ns, version, stored)
+        self._tell(KeepingEnded(ns, version))
 
     def _decode(self, stored: bytes, ns: str, version: int) -> Manifest:
         """Raises ``SeekfsError`` and nothing else: whoever waits for a manifest has to hear of it."""

@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 from attrs import frozen
 
 from seekfs_core.errors import FailureKind, StoreFailure
-from seekfs_core.store_answers import kind_of_answer
+from seekfs_core.store_answers import ContentRange, kind_of_answer
 from seekfs_io.objects.base import ObjectStat, StoreError
 
 ERROR_BYTES_MAX = 64 << 10
@@ -29,15 +29,6 @@ DOCUMENT_BYTES_MAX = 16 << 20
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
-
-
-@frozen(kw_only=True)
-class ContentRange:
-    """The bytes [start, stop) of an object of ``size`` bytes."""
-
-    start: int
-    stop: int
-    size: int
 
 
 def parse_content_range(value: str | None) -> ContentRange | None:

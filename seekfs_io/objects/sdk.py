@@ -22,6 +22,7 @@ from attrs import define, field, frozen
 from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutError
 
 from seekfs_core.errors import FailureKind, Problem, StoreFailure
+from seekfs_core.store_answers import is_contradicted, is_range_asked_for
 from seekfs_io.config import ConfigError, S3Config
 from seekfs_io.objects.answers import (
     DOCUMENT_BYTES_MAX,
@@ -417,14 +418,13 @@ def _reader(
     etag = headers.get("etag")
     if length is None or "transfer-encoding" in headers:
         raise bad_answer("GET was answered without a length", status=response.status)
-    if if_match is not None and etag is not None and etag != if_match:
-        # A store that ignores If-Match, or compares weakly.
+    if is_contradicted(if_match, etag):
         detail = f"GET If-Match {if_match} was answered with the object {etag}"
         raise StoreError(StoreFailure(kind=FailureKind.PRECONDITION, detail=detail, status=response.status))
     if stop is None:
         return SdkReader(response, key=key, etag=etag, size=length, start=0, stop=length)
     got = parse_content_range(headers.get("content-range"))
-    if got is None or (got.start, got.stop) != (start, stop) or length != stop - start:
+    if got is None or not is_range_asked_for(start, stop, got, length):
         raise bad_answer(
             f"GET of bytes {start}-{stop - 1} was answered with Content-Range "
             f"{headers.get('content-range')!r} and a length of {length}",

@@ -16,6 +16,8 @@ from seekfs_core.resolver_messages import (
     HeadFailed,
     HeadRead,
     KeepHead,
+    KeepingEnded,
+    KeepManifest,
     ManifestFailed,
     ManifestRead,
     NotResolved,
@@ -68,6 +70,8 @@ class WatchedResolver:
     """Those of ``reading_manifests`` that the store was not asked for yet."""
     known: dict[str, Known] = field(factory=dict)
     kept_heads: dict[str, int] = field(factory=dict)
+    from_store: set[tuple[str, int]] = field(factory=set)
+    keeping: set[tuple[str, int]] = field(factory=set)
 
     def feed(self, event: ResolverEvent, now: float | None = None) -> tuple[ResolverAction, ...]:
         self.now = self.now if now is None else now
@@ -86,6 +90,11 @@ class WatchedResolver:
         self.reading_heads.clear()
         self.reading_manifests.clear()
         self.looking_for_copies.clear()
+        self.from_store.clear()
+        for ns, _ in self.keeping:
+            # Killed before it was remembered: the node has not seen that version.
+            self.of(ns).served = min(self.of(ns).served, self.kept_heads.get(ns, 0))
+        self.keeping.clear()
         for ns, known in self.known.items():
             known.head_at, known.head_good, known.serves = float("-inf"), False, False
             known.head_max = self.kept_heads.get(ns, 0)
@@ -120,9 +129,12 @@ class WatchedResolver:
                 self.reading_manifests.remove((manifest.ns, manifest.version))
                 self.looking_for_copies.discard((manifest.ns, manifest.version))
                 self.of(manifest.ns).read[manifest.version] = manifest
+            case KeepingEnded(ns, version):
+                self.keeping.remove((ns, version))
             case ManifestFailed(ns, version):
                 self.looking_for_copies.discard((ns, version))
                 self.reading_manifests.remove((ns, version))
+                self.from_store.discard((ns, version))
                 self.of(ns).failed_at[version] = self.now
             case _:
                 pass
@@ -145,6 +157,12 @@ class WatchedResolver:
             case FetchManifest(ns, version):
                 assert (ns, version) in self.looking_for_copies, "the store is asked without looking here"
                 self.looking_for_copies.remove((ns, version))
+                self.from_store.add((ns, version))
+            case KeepManifest(ns, version):
+                assert (ns, version) in self.from_store, "a copy is kept again"
+                self.from_store.remove((ns, version))
+                assert version in self.of(ns).read, "nobody knows that it is good"
+                self.keeping.add((ns, version))
             case Resolved(waiter, manifest, stale):
                 self._check_resolved(self.asked.pop(waiter), manifest, stale)
             case NotResolved(waiter, error):
@@ -159,6 +177,7 @@ class WatchedResolver:
                 assert version > self.kept_heads.get(ns, 0)
                 assert version <= self.of(ns).head_max, "HEAD has not come to it"
                 assert version in self.of(ns).read, "nobody knows that it is good"
+                assert (ns, version) not in self.keeping, "it is not kept yet"
                 self.kept_heads[ns] = version
 
     def _check_resolved(self, asked: Asked, manifest: Manifest, stale: bool) -> None:

@@ -219,6 +219,7 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
             resolver_messages.ManifestRead(NOT_ASKED_FOR),
             resolver_messages.ManifestFailed("dev", 1, None),
             resolver_messages.NotKept("dev", 1),
+            resolver_messages.KeepingEnded("dev", 1),
         ),
     ),
     tier.TierHealth: (a_tier, ()),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sized
 import pytest
 
 from seekfs_core.errors import (
+    ContractViolation,
     FailureKind,
     ManifestInvalid,
     NoSuchNamespace,
@@ -20,11 +21,15 @@ from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
 from seekfs_core.resolver import MANIFESTS_KEPT_MAX, WRONG_NAMES_MAX, ManifestResolver
 from seekfs_core.resolver_messages import (
+    FetchManifest,
     HeadFailed,
     HeadRead,
     KeepHead,
+    KeepingEnded,
+    KeepManifest,
     ManifestFailed,
     ManifestRead,
+    NotKept,
     NotResolved,
     ReadHead,
     ReadManifest,
@@ -80,6 +85,28 @@ def test_the_first_request_reads_head_then_the_manifest_and_says_how_long_it_ans
         KeepHead("dev", 2),
     )
     assert watched.resolver.current_versions() == {"dev": V2}
+
+
+def test_a_manifest_from_the_store_is_kept_before_its_head_is_remembered() -> None:
+    watched = make()
+    watched.feed(ResolveWanted(1, "dev", None))
+    watched.feed(HeadRead("dev", 2))
+    assert watched.feed(NotKept("dev", 2)) == (FetchManifest("dev", 2),)
+    assert watched.feed(ManifestRead(V2))[-1] == KeepManifest("dev", 2)
+    with pytest.raises(ContractViolation):
+        watched.resolver.feed(KeepingEnded("dev", 1), watched.now)
+    assert watched.feed(KeepingEnded("dev", 2)) == (KeepHead("dev", 2),)
+    with pytest.raises(ContractViolation):
+        watched.resolver.feed(KeepingEnded("dev", 2), watched.now)
+
+
+def test_an_old_version_that_was_fetched_is_kept_and_moves_no_head() -> None:
+    watched = make()
+    watched.feed(Restored({"dev": 2}))
+    watched.feed(ResolveWanted(1, "dev", 1))
+    watched.feed(NotKept("dev", 1))
+    assert watched.feed(ManifestRead(V1)) == (Resolved(1, V1, False), KeepManifest("dev", 1))
+    assert watched.feed(KeepingEnded("dev", 1)) == ()
 
 
 def test_one_read_however_many_ask() -> None:

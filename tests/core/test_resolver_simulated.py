@@ -21,6 +21,7 @@ from seekfs_core.resolver import ManifestResolver
 from seekfs_core.resolver_messages import (
     HeadFailed,
     HeadRead,
+    KeepingEnded,
     ManifestFailed,
     ManifestRead,
     NotKept,
@@ -100,6 +101,8 @@ def simulate(choose: Callable[[int], int], steps: int) -> Counter[str]:
             _pass_time(watched, (0.3, 1.0, 2.0, 11.0)[choose(4)])
         elif what == 14 and watched.asked:
             seen.update(_fed(watched, WaiterLeft(sorted(watched.asked)[choose(len(watched.asked))])))
+        elif what == 15 and watched.keeping:
+            seen.update(_fed(watched, KeepingEnded(*sorted(watched.keeping)[choose(len(watched.keeping))])))
         elif what == 15 and not choose(4):
             watched.restart()
     while watched.reading_heads or watched.reading_manifests:
@@ -145,7 +148,8 @@ def test_every_answer_is_one_that_may_be_given_and_nobody_waits_for_nothing() ->
             raise
     refusals = ("NoSuchNamespace", "NoSuchVersion", "StoreUnavailable", "ManifestInvalid")
     wanted = {f"NotResolved {refusal}" for refusal in refusals}
-    wanted |= {"ReadHead", "ReadManifest", "FetchManifest", "Resolved", "stale", "ServeCurrent", "KeepHead"}
+    wanted |= {"ReadHead", "ReadManifest", "FetchManifest", "Resolved", "stale", "ServeCurrent"}
+    wanted |= {"KeepManifest", "KeepHead"}
     assert wanted <= seen.keys()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from seekfs_core.errors import FailureKind
-from seekfs_core.store_answers import kind_of_answer
+from seekfs_core.store_answers import ContentRange, is_contradicted, is_range_asked_for, kind_of_answer
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,20 @@ from seekfs_core.store_answers import kind_of_answer
 )
 def test_what_an_answer_means(status: int, code: str | None, conditional: bool, kind: FailureKind) -> None:
     assert kind_of_answer(status, code, conditional=conditional) is kind
+
+
+def test_which_answer_to_a_range_is_believed() -> None:
+    whole = ContentRange(start=10, stop=20, size=100)
+    assert is_range_asked_for(10, 20, whole, 10)
+    assert not is_range_asked_for(10, 20, None, 10)
+    assert not is_range_asked_for(10, 20, whole, 9)
+    assert not is_range_asked_for(11, 20, whole, 9)
+    assert not is_range_asked_for(10, 21, whole, 11)
+
+
+def test_a_store_that_ignores_if_match_is_found_out() -> None:
+    assert is_contradicted('"a"', '"b"')
+    assert is_contradicted('"a"', 'W/"a"')
+    assert not is_contradicted('"a"', '"a"')
+    assert not is_contradicted('"a"', None)
+    assert not is_contradicted(None, '"b"')

@@ -36,6 +36,7 @@ from seekfs_io.dataplane import DataPlane
 from seekfs_io.objects import open_store
 from seekfs_io.pages.ram import PageBuffer, RamPages
 from seekfs_io.pages.segment_file import write_fully
+from seekfs_io.pages.shelf import ManifestShelf
 from tests.io.troubled_store import TroubledStore
 from tests.support.dataset import File, manifest_of, some_bytes, write_dataset, write_manifest
 
@@ -437,6 +438,24 @@ def test_a_manifest_for_which_there_is_no_memory_fails_who_waits_for_it(
     for _ in range(2):
         with pytest.raises(ManifestInvalid, match="v-1 of namespace 'dev' could not be decoded: MemoryError"):
             plane.resolve("dev")
+
+
+def test_a_manifest_is_on_the_shelf_before_its_version_is_remembered(
+    store: TroubledStore, planes: Planes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed in between leaves a version that can be served without the store."""
+    write_dataset(store.inner, "dev", {"a": File(b"a", PAGE)})
+    found: list[bool] = []
+    keep_head = ManifestShelf.keep_head
+
+    def noting(shelf: ManifestShelf, ns: str, version: int) -> None:
+        found.append(shelf.load(ns, version) is not None)
+        keep_head(shelf, ns, version)
+
+    monkeypatch.setattr(ManifestShelf, "keep_head", noting)
+    planes().resolve("dev")
+    until(lambda: bool(found))
+    assert found == [True]
 
 
 def test_wrong_names_cost_one_request(store: TroubledStore, planes: Planes) -> None:

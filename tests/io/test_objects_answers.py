@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from seekfs_core.errors import FailureKind
+from seekfs_core.store_answers import ContentRange
 from seekfs_io.objects.answers import (
-    ContentRange,
     failure_of,
     parse_content_range,
     parse_error,
