@@ -271,6 +271,28 @@ def is_another_object(failure: StoreFailure) -> bool:
     return failure.kind is FailureKind.PRECONDITION or is_absence(failure) or failure.status == 416
 
 
+def check_can_be_bound(key: str, etag: str | None, *, gets_count: int) -> None:
+    """Raise ``StoreAnswered`` where the GETs that read an object cannot be known to be of one content.
+
+    One GET is of one content, whatever the store calls it.
+    """
+    if etag is None and gets_count > 1:
+        raise StoreAnswered(
+            f"the store gives no ETag for {key!r}, so reads of it cannot be bound together", key=key
+        )
+
+
+def is_same_object(before: tuple[int, str | None], now: tuple[int, str | None], *, gets_count: int) -> bool:
+    """Whether what a GET answered is of the object that was looked at before; each is a size in bytes and
+    an ETag. Two that have no ETag may be of two objects, unless there is just one GET."""
+    return before == now and (now[1] is not None or gets_count == 1)
+
+
+def refuses_conditions(failure: StoreFailure) -> bool:
+    """Whether a write may have failed for its condition alone: some stores answer 400 or 501 to one."""
+    return failure.kind is FailureKind.BAD_ANSWER or failure.status == 501
+
+
 @frozen
 class Problem:
     """One thing wrong with an input, and where: ``$.files[3].size``, ``cache.l2.backend``."""

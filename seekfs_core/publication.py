@@ -49,6 +49,7 @@ from seekfs_core.errors import (
     SeekfsError,
     StoreFailure,
     error_of,
+    refuses_conditions,
 )
 from seekfs_core.machine import Tick, advance
 from seekfs_core.manifest import Manifest
@@ -445,7 +446,7 @@ class Publication:
             self._attempts += 1
             return self._wait(delay, self.state, request)
         if isinstance(request, WriteProbe):
-            if _refuses_conditions(failure):
+            if refuses_conditions(failure):
                 return self._fail(_not_honoured(f"the store answered a conditional PUT so: {failure.detail}"))
             failure = evolve(failure, detail=f"the probe for conditional writes failed: {failure.detail}")
         error = error_of(failure, key=request.key)
@@ -467,7 +468,7 @@ class Publication:
         return self._wait(delay, resume, request)
 
     def _do_without_conditions_if_refused(self, failure: StoreFailure) -> None:
-        if self.single_writer and _refuses_conditions(failure):
+        if self.single_writer and refuses_conditions(failure):
             self._conditional = False
 
     def _on_check_failed(self, event: CheckFailed) -> tuple[Action, ...]:
@@ -492,11 +493,6 @@ class Publication:
 
     def _base_version(self) -> int:
         return version_of(self._base)
-
-
-def _refuses_conditions(failure: StoreFailure) -> bool:
-    """Whether a write may have failed for its condition alone: some stores answer 400 or 501 to one."""
-    return failure.kind is FailureKind.BAD_ANSWER or failure.status == 501
 
 
 def _not_honoured(why: str) -> ConditionsNotHonoured:

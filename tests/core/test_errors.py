@@ -17,9 +17,12 @@ from seekfs_core.errors import (
     StoreFailure,
     StoreTimeout,
     StoreUnavailable,
+    check_can_be_bound,
     error_of,
     is_absence,
     is_another_object,
+    is_same_object,
+    refuses_conditions,
 )
 
 MEANINGS: dict[FailureKind, tuple[type[SeekfsError], int]] = {
@@ -101,3 +104,33 @@ def test_what_says_that_an_object_is_another_one() -> None:
     assert not is_another_object(failure(FailureKind.MISSING, 404, "NoSuchBucket"))
     assert not is_another_object(failure(FailureKind.BAD_ANSWER, 200))
     assert not is_another_object(failure(FailureKind.DENIED, 403))
+
+
+def test_several_reads_are_of_one_object_only_by_its_etag() -> None:
+    assert is_same_object((10, '"a"'), (10, '"a"'), gets_count=2)
+    assert not is_same_object((10, '"a"'), (10, '"b"'), gets_count=2)
+    assert not is_same_object((10, '"a"'), (11, '"a"'), gets_count=2)
+    assert not is_same_object((10, '"a"'), (10, None), gets_count=1)
+    assert not is_same_object((10, None), (10, None), gets_count=2)
+    assert is_same_object((10, None), (10, None), gets_count=1)
+
+
+def test_what_has_no_etag_is_read_by_one_get_or_not_at_all() -> None:
+    for etag, gets_count in (('"a"', 2), ('"a"', 1), (None, 1), (None, 0)):
+        check_can_be_bound("k", etag, gets_count=gets_count)
+    with pytest.raises(
+        StoreAnswered, match="the store gives no ETag for 'k', so reads of it cannot be bound"
+    ):
+        check_can_be_bound("k", None, gets_count=2)
+
+
+def test_what_may_be_a_refusal_of_the_condition_itself() -> None:
+    def failure(kind: FailureKind, status: int | None = None) -> StoreFailure:
+        return StoreFailure(kind=kind, detail="x", status=status)
+
+    assert refuses_conditions(failure(FailureKind.BAD_ANSWER, 400))
+    assert refuses_conditions(failure(FailureKind.BAD_ANSWER, 501))
+    assert refuses_conditions(failure(FailureKind.BUSY, 501))
+    assert not refuses_conditions(failure(FailureKind.PRECONDITION, 412))
+    assert not refuses_conditions(failure(FailureKind.BUSY, 503))
+    assert not refuses_conditions(failure(FailureKind.UNREACHABLE))
