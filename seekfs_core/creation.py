@@ -10,7 +10,9 @@ true). What is not found was not written:
   while and as often as the policy allows;
 * an upload that is gone without its object was aborted by somebody, and cannot be joined again.
 
-A store that does not take conditions is looked at first, and then written to unconditionally.
+Writes are create-only, unless there is only one writer and the store refuses writes for carrying a
+condition (``seekfs_core.publication`` tells it by the same predicate). Such a store is looked at first,
+and then written to unconditionally.
 
 How it is driven: feed ``Begin``, carry out the action that comes out, feed its outcome, and so on.
 Where nothing comes out, wait for ``next_deadline()`` and feed ``Tick``.
@@ -24,7 +26,7 @@ from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 
-from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure
+from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure, refuses_conditions
 from seekfs_core.machine import Tick, advance
 from seekfs_core.retry import RetryPolicy, as_busy
 
@@ -34,6 +36,14 @@ class Write(enum.Enum):
 
     PUT = "put"
     JOIN = "complete a multipart upload"
+
+
+class Conditions(enum.Enum):
+    """Whether writes carry If-None-Match."""
+
+    KEPT = "always"
+    TRIED = "until the store refuses them: there is only one writer"
+    REFUSED = "no longer: the store has refused them"
 
 
 @frozen
@@ -65,7 +75,9 @@ CreationEvent: TypeAlias = Begin | Written | WriteFailed | Looked | Tick
 
 @frozen
 class DoWrite:
-    """Make the write: create-only, unless the store does not take conditions."""
+    """Make the write, with If-None-Match where it is ``create_only``."""
+
+    create_only: bool
 
 
 @frozen
@@ -75,12 +87,17 @@ class Look:
 
 @frozen
 class Created:
-    """This write made the object."""
+    """This write made the object. ``conditions`` is what is known of the store's by now."""
+
+    conditions: Conditions
 
 
 @frozen
 class Found:
-    """The object is there, from somebody else or from a write whose answer was lost."""
+    """The object is there, from somebody else or from a write whose answer was lost; ``conditions`` as
+    in ``Created``."""
+
+    conditions: Conditions
 
 
 @frozen
@@ -95,7 +112,7 @@ CreationAction: TypeAlias = DoWrite | Look | Created | Found | GiveUp
 
 class CreationState(enum.Enum):
     NEW = "new"
-    LOOKING = "looking before the first write"
+    LOOKING = "looking before a write without conditions"
     WRITING = "writing"
     DOUBTING = "looking after a refused write"
     WAITING = "waiting to write again"
@@ -109,7 +126,7 @@ CREATION_TRANSITIONS: Final[dict[tuple[CreationState, type], frozenset[CreationS
     (_NEW, Begin): frozenset({_LOOKING, _WRITING}),
     (_LOOKING, Looked): frozenset({_WRITING, _OVER}),
     (_WRITING, Written): frozenset({_OVER}),
-    (_WRITING, WriteFailed): frozenset({_DOUBTING, _WAITING, _OVER}),
+    (_WRITING, WriteFailed): frozenset({_LOOKING, _DOUBTING, _WAITING, _OVER}),
     (_DOUBTING, Looked): frozenset({_WAITING, _OVER}),
     (_WAITING, Tick): frozenset({_WAITING, _WRITING}),
     **{(state, Tick): frozenset({state}) for state in CreationState if state is not _WAITING},
@@ -119,10 +136,10 @@ CREATION_TRANSITIONS: Final[dict[tuple[CreationState, type], frozenset[CreationS
 
 @define
 class ObjectCreation:
-    """See the module's text. ``conditional`` is whether the store honours If-None-Match."""
+    """See the module's text. ``conditions`` is at first what its driver knows."""
 
     write: Write
-    conditional: bool
+    conditions: Conditions
     policy: RetryPolicy
     rng: random.Random
     state: CreationState = field(default=_NEW, init=False)
@@ -148,15 +165,14 @@ class ObjectCreation:
 
     def _react(self, event: CreationEvent) -> tuple[CreationAction, ...]:
         match event:
-            case Begin() if not self.conditional:
-                self.state = _LOOKING
-                return (Look(),)
+            case Begin() if self.conditions is Conditions.REFUSED:
+                return self._look_first()
             case Begin():
                 return self._do_write()
             case Written():
-                return self._end(Created())
+                return self._end(Created(self.conditions))
             case Looked(is_there=True):
-                return self._end(Found())
+                return self._end(Found(self.conditions))
             case Looked() if self.state is _LOOKING:
                 return self._do_write()
             case Looked():
@@ -164,6 +180,10 @@ class ObjectCreation:
                 if self.write is Write.JOIN:
                     return self._end(GiveUp(self._refusal))
                 return self._later(as_busy(self._refusal), self._refusal)
+            case WriteFailed(failure) if self.conditions is Conditions.TRIED and refuses_conditions(failure):
+                # Another request from now on, with attempts of its own.
+                self.conditions, self._writes = Conditions.REFUSED, 0
+                return self._look_first()
             case WriteFailed(failure) if self._casts_doubt(failure):
                 self._refusal = failure
                 self.state = _DOUBTING
@@ -181,11 +201,15 @@ class ObjectCreation:
             return True
         return failure.kind is FailureKind.PRECONDITION
 
+    def _look_first(self) -> tuple[CreationAction, ...]:
+        self.state = _LOOKING
+        return (Look(),)
+
     def _do_write(self) -> tuple[CreationAction, ...]:
         self.state = _WRITING
         self._write_at = None
         self._writes += 1
-        return (DoWrite(),)
+        return (DoWrite(create_only=self.conditions is not Conditions.REFUSED),)
 
     def _later(self, failure: StoreFailure, named: StoreFailure) -> tuple[CreationAction, ...]:
         delay = self.policy.delay(failure, self._writes, self.rng)

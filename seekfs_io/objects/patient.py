@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, Self, TypeVar
 
 from attrs import frozen
@@ -20,6 +20,7 @@ from attrs import frozen
 from seekfs_core.budget import BudgetState, GetBudget
 from seekfs_core.creation import (
     Begin,
+    Conditions,
     Created,
     CreationEvent,
     DoWrite,
@@ -46,11 +47,13 @@ T = TypeVar("T")
 @frozen
 class Creation:
     """What a create-only PUT came to: ``created`` is False where something was there already.
-    ``size`` in bytes and ``etag`` are those of what is there now."""
+    ``size`` in bytes and ``etag`` are those of what is there now, ``conditions`` is what is known of
+    the store's by now."""
 
     created: bool
     size: int
     etag: str | None
+    conditions: Conditions
 
 
 class PatientStore:
@@ -160,16 +163,18 @@ class PatientStore:
 
     # --- writing ----------------------------------------------------------------------------
 
-    def create(self, key: str, body: bytes | memoryview, *, conditional: bool = True) -> Creation:
+    def create(
+        self, key: str, body: bytes | memoryview, *, conditions: Conditions = Conditions.KEPT
+    ) -> Creation:
         """Store an object where there is none. What is there already is left as it is.
 
-        ``conditional`` False is for a store that does not take conditions.
+        ``conditions`` is what is known of the store's; see ``seekfs_core.creation``.
         """
 
-        def put() -> str | None:
-            return self.store.put(key, body, if_none_match=conditional)
+        def put(create_only: bool) -> str | None:
+            return self.store.put(key, body, if_none_match=create_only)
 
-        return self._create(Write.PUT, key, put, size=len(body), conditional=conditional)
+        return self._create(Write.PUT, key, put, size=len(body), conditions=conditions)
 
     def create_upload(self, key: str) -> str:
         """Begin a multipart upload; its id."""
@@ -180,28 +185,41 @@ class PatientStore:
         return self._explained(key, lambda: self.store.upload_part(key, upload, number, body))
 
     def complete_upload(
-        self, key: str, upload: str, etags: list[str], *, size: int, conditional: bool = True
+        self,
+        key: str,
+        upload: str,
+        etags: Sequence[str],
+        *,
+        size: int,
+        conditions: Conditions = Conditions.KEPT,
     ) -> Creation:
         """Join the parts to an object of ``size`` bytes, where there is none. What is there already
-        is left as it is, and the upload is still to be aborted then.
+        is left as it is, and the upload is still to be aborted then. ``conditions`` as in ``create``.
 
         ``created`` is False as well where an answer was lost, and it is not known whose the object is.
         """
 
-        def join() -> str | None:
-            return self.store.complete_upload(key, upload, etags, if_none_match=conditional)
+        def join(create_only: bool) -> str | None:
+            return self.store.complete_upload(key, upload, etags, if_none_match=create_only)
 
-        return self._create(Write.JOIN, key, join, size=size, conditional=conditional)
+        return self._create(Write.JOIN, key, join, size=size, conditions=conditions)
 
     def abort_upload(self, key: str, upload: str) -> None:
         """Forget an upload. One request, even when stopped; raises ``StoreError``."""
         self.store.abort_upload(key, upload)
 
     def _create(
-        self, write: Write, key: str, make: Callable[[], str | None], *, size: int, conditional: bool
+        self,
+        write: Write,
+        key: str,
+        make: Callable[[bool], str | None],
+        *,
+        size: int,
+        conditions: Conditions,
     ) -> Creation:
-        """Carry out what ``seekfs_core.creation`` says; ``make`` is one request and returns an ETag."""
-        creation = ObjectCreation(write, conditional, self.policy, self.rng)
+        """Carry out what ``seekfs_core.creation`` says; ``make`` is one request, create-only or not, and
+        returns an ETag."""
+        creation = ObjectCreation(write, conditions, self.policy, self.rng)
         event: CreationEvent = Begin()
         etag: str | None = None
         there: ObjectStat | None = None
@@ -214,10 +232,10 @@ class PatientStore:
                 event = Tick()
             for action in actions:
                 match action:
-                    case DoWrite():
+                    case DoWrite(create_only):
                         self._go_on()
                         try:
-                            etag = make()
+                            etag = make(create_only)
                         except StoreError as error:
                             event = WriteFailed(error.failure)
                         else:
@@ -225,11 +243,11 @@ class PatientStore:
                     case Look():
                         there = self.stat(key)
                         event = Looked(there is not None)
-                    case Created():
-                        return Creation(True, size, etag)
-                    case Found():
+                    case Created(known):
+                        return Creation(True, size, etag, known)
+                    case Found(known):
                         assert there is not None
-                        return Creation(False, there.size, there.etag)
+                        return Creation(False, there.size, there.etag, known)
                     case GiveUp(failure):
                         _explain(failure, key)
 

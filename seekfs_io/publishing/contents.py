@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from seekfs_core.creation import Conditions
 from seekfs_core.errors import PublishConflict
 from seekfs_core.manifest import FileEntry, Manifest
 from seekfs_core.names import check_namespace, content_object_key
@@ -97,7 +98,7 @@ class _ContentUpload:
         self._base = {} if base is None else base.files
         self._page_size_bytes = page_size_bytes
         self._prove = prove
-        self._single_writer = single_writer
+        self._conditions = Conditions.TRIED if single_writer else Conditions.KEPT
         self._progress = progress
         self._lock = threading.Lock()
         self._there: dict[str, str | None] = {
@@ -136,7 +137,7 @@ class _ContentUpload:
         self._prove()
         there = self._patient.stat(key) if is_asked_for_first(digest.size) else None
         if there is None:
-            creation = self._patient.create(key, content, conditional=not self._single_writer)
+            creation = self._patient.create(key, content, conditions=self._conditions)
             there = ObjectStat(key=key, size=creation.size, etag=creation.etag)
             if creation.created:
                 self._count(digest.size)
@@ -160,7 +161,7 @@ class _ContentUpload:
                 digest,
                 key,
                 self._progress,
-                conditional=not self._single_writer,
+                conditions=self._conditions,
             )
             there = ObjectStat(key=key, size=creation.size, etag=creation.etag)
             self._count(digest.size)

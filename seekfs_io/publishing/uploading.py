@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from seekfs_core.creation import Conditions
 from seekfs_core.errors import SeekfsError
 from seekfs_core.sending import MIB, PART_BYTES, part_size_bytes
 from seekfs_io.objects.base import StoreError
@@ -121,7 +122,7 @@ def upload_parts(
     key: str,
     progress: Progress,
     *,
-    conditional: bool = True,
+    conditions: Conditions = Conditions.KEPT,
 ) -> Creation:
     """Send a large file to ``key`` in parts, where there is nothing yet.
 
@@ -146,7 +147,7 @@ def upload_parts(
         for each in parts:
             each.result()
         ordered = [etags[number] for number in sorted(etags)]
-        creation = patient.complete_upload(key, upload, ordered, size=digest.size, conditional=conditional)
+        creation = patient.complete_upload(key, upload, ordered, size=digest.size, conditions=conditions)
     except BaseException:
         _abort(patient, key, upload, parts)
         raise

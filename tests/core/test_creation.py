@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from seekfs_core.creation import (
     CREATION_TRANSITIONS,
     Begin,
+    Conditions,
     Created,
     CreationEvent,
     CreationState,
@@ -33,34 +34,37 @@ POLICY = RetryPolicy(attempts_max=3, backoff_seconds_initial=1.0)
 TAKEN = StoreFailure(kind=FailureKind.PRECONDITION, detail="taken")
 BUSY = StoreFailure(kind=FailureKind.BUSY, detail="busy")
 GONE = StoreFailure(kind=FailureKind.MISSING, detail="no such upload")
+UNWANTED = StoreFailure(kind=FailureKind.BAD_ANSWER, detail="not implemented", status=501)
 DENIED = StoreFailure(kind=FailureKind.DENIED, detail="denied")
 
 EVENTS: tuple[CreationEvent, ...] = (
     Begin(),
     Written(),
-    *(WriteFailed(failure) for failure in (TAKEN, BUSY, GONE, DENIED)),
+    *(WriteFailed(failure) for failure in (TAKEN, BUSY, GONE, UNWANTED, DENIED)),
     Looked(True),
     Looked(False),
     Tick(),
 )
 
-WAY_TO: dict[CreationState, tuple[bool, tuple[CreationEvent, ...]]] = {
-    CreationState.NEW: (True, ()),
-    CreationState.LOOKING: (False, (Begin(),)),
-    CreationState.WRITING: (True, (Begin(),)),
-    CreationState.DOUBTING: (True, (Begin(), WriteFailed(TAKEN))),
-    CreationState.WAITING: (True, (Begin(), WriteFailed(BUSY))),
-    CreationState.OVER: (True, (Begin(), Written())),
+WAY_TO: dict[CreationState, tuple[Conditions, tuple[CreationEvent, ...]]] = {
+    CreationState.NEW: (Conditions.TRIED, ()),
+    CreationState.LOOKING: (Conditions.REFUSED, (Begin(),)),
+    CreationState.WRITING: (Conditions.TRIED, (Begin(),)),
+    CreationState.DOUBTING: (Conditions.TRIED, (Begin(), WriteFailed(TAKEN))),
+    CreationState.WAITING: (Conditions.TRIED, (Begin(), WriteFailed(BUSY))),
+    CreationState.OVER: (Conditions.TRIED, (Begin(), Written())),
 }
 
+CREATE, PUT = DoWrite(create_only=True), DoWrite(create_only=False)
 
-def creation(write: Write = Write.PUT, *, conditional: bool = True) -> ObjectCreation:
-    return ObjectCreation(write, conditional, POLICY, random.Random(1))
+
+def creation(write: Write = Write.PUT, conditions: Conditions = Conditions.KEPT) -> ObjectCreation:
+    return ObjectCreation(write, conditions, POLICY, random.Random(1))
 
 
 def creation_in(state: CreationState, write: Write) -> ObjectCreation:
-    conditional, way = WAY_TO[state]
-    made = creation(write, conditional=conditional)
+    conditions, way = WAY_TO[state]
+    made = creation(write, conditions)
     for event in way:
         made.feed(event, 0.0)
     assert made.state is state
@@ -88,16 +92,16 @@ def test_every_event_lands_where_the_table_says_or_is_refused(
 def test_what_a_refused_write_finds_is_what_was_to_be_written() -> None:
     for write, failure in ((Write.PUT, TAKEN), (Write.JOIN, TAKEN), (Write.JOIN, GONE)):
         made = creation(write)
-        assert made.feed(Begin(), 0) == (DoWrite(),)
+        assert made.feed(Begin(), 0) == (CREATE,)
         assert made.feed(WriteFailed(failure), 0) == (Look(),)
-        assert made.feed(Looked(True), 0) == (Found(),)
+        assert made.feed(Looked(True), 0) == (Found(Conditions.KEPT),)
 
 
 def test_a_put_that_was_refused_for_nothing_is_made_again_as_often_as_allowed() -> None:
     made, now = creation(), 0.0
     actions = made.feed(Begin(), now)
     for _ in range(POLICY.attempts_max - 1):
-        assert actions == (DoWrite(),)
+        assert actions == (CREATE,)
         made.feed(WriteFailed(TAKEN), now)
         assert made.feed(Looked(False), now) == ()
         due = made.next_deadline()
@@ -122,28 +126,72 @@ def test_a_bucket_that_is_missing_is_no_doubt_about_a_put() -> None:
 
 
 def test_without_conditions_it_looks_before_it_writes() -> None:
-    made = creation(conditional=False)
+    made = creation(conditions=Conditions.REFUSED)
     assert made.feed(Begin(), 0) == (Look(),)
-    assert made.feed(Looked(True), 0) == (Found(),)
-    made = creation(conditional=False)
+    assert made.feed(Looked(True), 0) == (Found(Conditions.REFUSED),)
+    made = creation(conditions=Conditions.REFUSED)
     made.feed(Begin(), 0)
-    assert made.feed(Looked(False), 0) == (DoWrite(),)
-    assert made.feed(Written(), 0) == (Created(),)
+    assert made.feed(Looked(False), 0) == (PUT,)
+    assert made.feed(Written(), 0) == (Created(Conditions.REFUSED),)
+
+
+@pytest.mark.parametrize("write", Write)
+def test_a_single_writer_does_without_conditions_once_they_are_refused(write: Write) -> None:
+    made = creation(write, Conditions.TRIED)
+    assert made.feed(Begin(), 0) == (CREATE,)
+    assert made.feed(WriteFailed(UNWANTED), 0) == (Look(),)
+    assert made.feed(Looked(False), 0) == (PUT,)
+    # Which has attempts of its own, and no other way out.
+    now = 0.0
+    for _ in range(POLICY.attempts_max - 1):
+        assert made.feed(WriteFailed(UNWANTED), now) == ()
+        due = made.next_deadline()
+        assert due is not None
+        assert made.feed(Tick(), due) == (PUT,)
+        now = due
+    assert made.feed(WriteFailed(UNWANTED), now) == (GiveUp(UNWANTED),)
+
+
+def test_what_is_there_is_left_alone_where_conditions_are_refused() -> None:
+    made = creation(conditions=Conditions.TRIED)
+    made.feed(Begin(), 0)
+    made.feed(WriteFailed(UNWANTED), 0)
+    assert made.feed(Looked(True), 0) == (Found(Conditions.REFUSED),)
+
+
+def test_a_store_that_takes_conditions_keeps_them_for_a_single_writer() -> None:
+    made = creation(conditions=Conditions.TRIED)
+    assert made.feed(Begin(), 0) == (CREATE,)
+    assert made.feed(Written(), 0) == (Created(Conditions.TRIED),)
+
+
+def test_others_never_do_without_conditions() -> None:
+    made = creation()
+    made.feed(Begin(), 0)
+    assert made.feed(WriteFailed(UNWANTED), 0) == ()
+    due = made.next_deadline()
+    assert due is not None
+    assert made.feed(Tick(), due) == (CREATE,)
 
 
 @given(
     troubles=st.lists(st.sampled_from(["lost", "busy", "met", "works"]), max_size=8),
     write=st.sampled_from(Write),
     rival_at=st.integers(min_value=0, max_value=8),
+    conditions=st.sampled_from(Conditions),
+    takes_conditions=st.booleans(),
 )
 def test_whatever_happens_it_ends_and_says_what_is_true(
-    troubles: list[str], write: Write, rival_at: int
+    troubles: list[str], write: Write, rival_at: int, conditions: Conditions, takes_conditions: bool
 ) -> None:
-    """Against a store in a few lines: at most one object, made by us, by a rival, or not at all."""
-    made = creation(write)
-    owner: str | None = None
+    """Against a store in a few lines: at most one object, made by us, by a rival, or not at all. Where
+    there is one writer, the rival was there before."""
+    made = creation(write, conditions)
+    is_alone = conditions is not Conditions.KEPT
+    owner = "rival" if is_alone and rival_at == 0 else None
     was_ever_ours = False
-    writes, now = 0, 0.0
+    writes: list[DoWrite] = []
+    now = 0.0
     event: CreationEvent = Begin()
     while True:
         actions = made.feed(event, now)
@@ -153,15 +201,18 @@ def test_whatever_happens_it_ends_and_says_what_is_true(
             continue
         (action,) = actions
         if isinstance(action, DoWrite):
-            if writes == rival_at and owner is None:
+            if len(writes) == rival_at and owner is None and not is_alone:
                 owner = "rival"
-            trouble = troubles[writes] if writes < len(troubles) else "works"
-            writes += 1
-            if trouble == "busy":
+            trouble = troubles[len(writes)] if len(writes) < len(troubles) else "works"
+            writes.append(action)
+            assert action.create_only or owner != "rival"
+            if action.create_only and not takes_conditions:
+                event = WriteFailed(UNWANTED)
+            elif trouble == "busy":
                 event = WriteFailed(BUSY)
-            elif owner is not None:
-                event = WriteFailed(GONE if write is Write.JOIN and was_ever_ours else TAKEN)
-            elif trouble == "met":
+            elif write is Write.JOIN and was_ever_ours:
+                event = WriteFailed(GONE)
+            elif action.create_only and (owner is not None or trouble == "met"):
                 event = WriteFailed(TAKEN)
             else:
                 owner, was_ever_ours = "us", True
@@ -170,11 +221,16 @@ def test_whatever_happens_it_ends_and_says_what_is_true(
             event = Looked(owner is not None)
         else:
             break
-    assert writes <= POLICY.attempts_max
+    assert max(writes.count(CREATE), writes.count(PUT)) <= POLICY.attempts_max
+    if conditions is Conditions.KEPT:
+        assert PUT not in writes
+    if takes_conditions and conditions is not Conditions.REFUSED:
+        assert PUT not in writes
     match action:
-        case Created():
+        case Created(known):
             assert owner == "us"
+            assert known is (Conditions.REFUSED if PUT in writes else conditions)
         case Found():
             assert owner is not None
         case GiveUp():
-            assert owner is None or was_ever_ours or writes == POLICY.attempts_max
+            assert owner is None or was_ever_ours or len(writes) >= POLICY.attempts_max

@@ -165,7 +165,7 @@ def a_lookup() -> lookup.PageLookup:
 
 def a_creation() -> creation.ObjectCreation:
     policy = RetryPolicy(attempts_max=3, backoff_seconds_initial=0.1)
-    creating = creation.ObjectCreation(creation.Write.PUT, True, policy, random.Random(1))
+    creating = creation.ObjectCreation(creation.Write.PUT, creation.Conditions.KEPT, policy, random.Random(1))
     creating.feed(creation.Begin(), 10.0)
     creating.feed(creation.WriteFailed(BUSY), 10.0)
     return creating

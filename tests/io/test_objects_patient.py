@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from seekfs_core.budget import GetBudget
+from seekfs_core.creation import Conditions
 from seekfs_core.errors import ShuttingDown, StoreAnswered, StoreUnavailable
 from seekfs_core.retry import RetryPolicy
 from seekfs_io.objects import open_store
@@ -79,7 +80,7 @@ def test_a_create_leaves_what_is_there(patient: PatientStore, ns: str) -> None:
     second = patient.create(ns, b"second")
     assert (first.created, second.created) == (True, False)
     assert (second.size, second.etag) == (5, first.etag)
-    assert not patient.create(ns, b"third", conditional=False).created
+    assert not patient.create(ns, b"third", conditions=Conditions.REFUSED).created
 
 
 def test_a_create_that_is_refused_for_nothing_is_tried_again(
