@@ -20,6 +20,7 @@ from seekfs_core import (
     creation,
     fetch,
     lookup,
+    parted_upload,
     publication,
     readahead,
     resolver,
@@ -177,6 +178,13 @@ def a_staging() -> staging.PageStaging:
     return stage
 
 
+def a_parted_upload() -> parted_upload.PartedUpload:
+    parts = parted_upload.PartedUpload(size=40, part_bytes=10, sha256=bytes(32))
+    parts.feed(parted_upload.Begin(), 9.0)
+    parts.feed(parted_upload.UploadBegun(), 10.0)
+    return parts
+
+
 NOT_ASKED_FOR = Manifest(ns="dev", version=1, files={})
 
 CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
@@ -230,6 +238,16 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
     lookup.PageLookup: (a_lookup, (lookup.WaitOver(), lookup.NotAtHand())),
     creation.ObjectCreation: (a_creation, (creation.Begin(), creation.Written(), creation.Looked(True))),
     staging.PageStaging: (a_staging, (staging.Seen(True), staging.Seen(False))),
+    parted_upload.PartedUpload: (
+        a_parted_upload,
+        (
+            parted_upload.Begin(),
+            parted_upload.Summed(bytes(32)),
+            parted_upload.PartsSent(("1",)),
+            parted_upload.Joined(True),
+            parted_upload.Aborted(),
+        ),
+    ),
 }
 
 TIMELESS: dict[type[Any], tuple[object, object, object]] = {
@@ -237,6 +255,7 @@ TIMELESS: dict[type[Any], tuple[object, object, object]] = {
     reuse.Reuse: (reuse.SliceRead(("a", 1), 10),) * 3,
     lookup.PageLookup: (lookup.Asked(lookup.Knowledge.ON_ITS_WAY), lookup.WaitOver(), lookup.NotAtHand()),
     staging.PageStaging: (staging.Done(), staging.Done(), staging.Seen(False)),
+    parted_upload.PartedUpload: (parted_upload.PartTaken(),) * 3,
 }
 """Machines that nobody has to wake: they know no ``Tick``, and here is how they go on."""
 
