@@ -22,8 +22,10 @@ Versions:
 | ``publication`` | the steps that publish a version without losing another's |
 | ``rebase``      | what a change does to its base, and whether it can be made to another one |
 | ``revisions``   | which versions there are to ask for, how they compare, what may be removed |
+| ``uploads``     | what is done with each file until the bucket holds all of them |
 | ``parted_upload`` | when the parts of an upload become an object, and when they are forgotten |
 | ``sending``     | whether a file is sent whole or in parts, and asked for first |
+| ``transfer_layout`` | how memory is divided when files are sent and objects read through |
 | ``creation``    | how an object is put where there is none, and what a lost answer means |
 | ``listing``     | how a listing that breaks off goes on |
 | ``heads``       | which versions are remembered as current over a restart, and for which bucket |

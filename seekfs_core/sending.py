@@ -1,4 +1,7 @@
-"""How a file goes to the store: whole or in parts, and whether it is asked for first."""
+"""How a file goes to the store: whole or in parts, and whether it is asked for first.
+
+How long a part may be is for memory to say (``seekfs_core.transfer_layout``); here is what the store says.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from typing import Final
 MIB: Final = 1024 * 1024
 
 PART_BYTES: Final = 32 * MIB
-"""The length of a part, and the largest file that is read into memory once and sent by one PUT."""
+"""The length of a part where memory allows: long enough that the request costs nothing beside its bytes."""
+
+PART_BYTES_MIN: Final = 5 * MIB
+"""What S3 takes for a part that is not the last."""
 
 PARTS_MAX: Final = 10_000
 """What S3 allows of one upload."""
@@ -17,9 +23,10 @@ ASK_FIRST_BYTES: Final = 64 * 1024
 than asking, and a create-only PUT says as well whether it was there."""
 
 
-def is_sent_whole(size: int) -> bool:
-    """Whether a file of ``size`` bytes is one PUT, read once; else it is hashed first and sent in parts."""
-    return size <= PART_BYTES
+def is_sent_whole(size: int, part_bytes: int) -> bool:
+    """Whether a file of ``size`` bytes is one PUT, read into memory once; else it is hashed first and sent
+    in parts."""
+    return size <= part_bytes
 
 
 def is_asked_for_first(size: int) -> bool:
@@ -27,7 +34,8 @@ def is_asked_for_first(size: int) -> bool:
     return size > ASK_FIRST_BYTES
 
 
-def part_size_bytes(size: int) -> int:
-    """The length of every part but the last, for a file of ``size`` bytes: whole mebibytes."""
+def part_size_bytes(size: int, part_bytes: int) -> int:
+    """The length of every part but the last, for a file of ``size`` bytes: ``part_bytes``, or as many more
+    whole mebibytes as it takes to have no more than ``PARTS_MAX`` parts."""
     least = -(-size // PARTS_MAX)
-    return max(PART_BYTES, -(-least // MIB) * MIB)
+    return max(part_bytes, -(-least // MIB) * MIB)

@@ -2,8 +2,8 @@
 already, and to verify.
 
 All GETs of one object are bound by If-Match to one ETag, so that a digest is never one of two
-contents. GETs are of ``range_coalesce_max_mib`` and run ahead of the hashing; several objects are
-hashed at once. Memory is bounded: ``cache.inflight_mib`` is shared out as windows of one GET.
+contents. GETs run ahead of the hashing, and several objects are hashed at once; how many, and of how
+many bytes each, is ``seekfs_core.transfer_layout``'s to say.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from typing import TypeVar
 
 from attrs import frozen
 
-from seekfs_core.errors import NoSuchObject, SeekfsError, StoreAnswered
+from seekfs_core.errors import (
+    NoSuchObject,
+    SeekfsError,
+    StoreAnswered,
+    check_can_be_bound,
+    is_same_object,
+)
 from seekfs_core.retry import is_begun_again
+from seekfs_core.transfer_layout import ScanLayout, scan_layout_of
 from seekfs_io.config import Config
 from seekfs_io.objects.base import ObjectStat
 from seekfs_io.objects.patient import PatientStore
 from seekfs_io.publishing.digests import Digest, Digester
 from seekfs_io.publishing.progress import Progress
-
-HASHERS_MAX = 8
-"""Objects hashed at once; SHA-256 leaves the interpreter's lock, so a core each."""
-
-AHEAD_MAX = 8
-"""GETs of one object under way at once: a single connection to S3 gives some 90 MB/s."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -46,23 +47,13 @@ class Scanned:
 class Scanner:
     """Reads objects and digests them, several at a time. A context manager."""
 
-    def __init__(
-        self,
-        patient: PatientStore,
-        *,
-        window_bytes: int,
-        memory_bytes: int,
-        objects_count: int,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, patient: PatientStore, layout: ScanLayout, *, progress: Progress) -> None:
         self._patient = patient
-        self._window_bytes = window_bytes
+        self._window_bytes = layout.window_bytes
+        self._ahead = layout.ahead
         self._progress = progress
-        windows = max(1, memory_bytes // window_bytes)
-        self._hashers = max(1, min(HASHERS_MAX, objects_count, windows // 2))
-        self._ahead = max(1, min(AHEAD_MAX, windows // self._hashers))
-        self._hash_pool = ThreadPoolExecutor(self._hashers, thread_name_prefix="seekfs-hash")
-        self._get_pool = ThreadPoolExecutor(self._hashers * self._ahead, thread_name_prefix="seekfs-get")
+        self._hash_pool = ThreadPoolExecutor(layout.hashers, thread_name_prefix="seekfs-hash")
+        self._get_pool = ThreadPoolExecutor(layout.hashers * layout.ahead, thread_name_prefix="seekfs-get")
 
     def __enter__(self) -> Scanner:
         return self
@@ -94,9 +85,11 @@ class Scanner:
         return [result for future in futures if (result := future.result()) is not None]
 
     def scan(self, key: str, page_size_bytes: int, known: ObjectStat | None = None) -> Scanned:
-        """Read one object. ``known`` is what a listing has just said of it.
+        """Read one object; as the work of ``map``, which bounds how many are read at once. ``known`` is
+        what a listing has just said of it.
 
-        Raises ``NoSuchObject`` where there is none, and ``StoreAnswered`` where it keeps changing.
+        Raises ``NoSuchObject`` where there is none, and ``StoreAnswered`` where it keeps changing, or
+        where that could not be seen.
         """
         reads = 0
         while is_begun_again(reads):
@@ -113,11 +106,12 @@ class Scanner:
     def _digest(self, key: str, page_size_bytes: int, stat: ObjectStat) -> Digest | None:
         """None where the object is another one now."""
         digester = Digester(page_size_bytes)
-        starts = iter(range(0, stat.size, self._window_bytes))
+        starts = range(0, stat.size, self._window_bytes)
+        check_can_be_bound(key, stat.etag, gets_count=len(starts))
         under_way: deque[Future[memoryview | None]] = deque()
         try:
             for start in starts:
-                under_way.append(self._get_pool.submit(self._get, key, start, stat))
+                under_way.append(self._get_pool.submit(self._get, key, start, stat, len(starts)))
                 if len(under_way) < self._ahead:
                     continue
                 if not self._take(digester, under_way.popleft()):
@@ -130,12 +124,13 @@ class Scanner:
                 each.cancel()
         return digester.digest()
 
-    def _get(self, key: str, start: int, stat: ObjectStat) -> memoryview | None:
+    def _get(self, key: str, start: int, stat: ObjectStat, gets_count: int) -> memoryview | None:
         view = memoryview(bytearray(min(self._window_bytes, stat.size - start)))
         got = self._patient.read_range(key, view, start, if_match=stat.etag)
-        if got is None or got.size != stat.size or got.etag != stat.etag:
+        if got is None:
             return None
-        return view
+        before, now = (stat.size, stat.etag), (got.size, got.etag)
+        return view if is_same_object(before, now, gets_count=gets_count) else None
 
     def _take(self, digester: Digester, window: Future[memoryview | None]) -> bool:
         view = window.result()
@@ -154,10 +149,5 @@ def _first_error(futures: Sequence[Future[U]]) -> BaseException:
 
 def scanner_of(patient: PatientStore, config: Config, objects_count: int, progress: Progress) -> Scanner:
     """A scanner within the configuration's bounds."""
-    return Scanner(
-        patient,
-        window_bytes=config.s3.range_coalesce_max_bytes,
-        memory_bytes=config.cache.inflight_bytes,
-        objects_count=objects_count,
-        progress=progress,
-    )
+    layout = scan_layout_of(config.cache.inflight_bytes, config.s3.range_coalesce_max_bytes, objects_count)
+    return Scanner(patient, layout, progress=progress)

@@ -1,92 +1,141 @@
-"""Getting the bytes of local files into the bucket, several at a time, within a bound of memory.
+"""The driver of ``seekfs_core.uploads``: local files into the bucket, several at a time, within a bound
+of memory (``seekfs_core.transfer_layout``).
 
-A file of at most ``PART_BYTES`` is read once into memory, hashed there and sent by one PUT. A
-larger one is read twice: the key of content is its hash, so the hash must be known before the
-first byte is sent, and the whole does not fit into memory. The first pass takes SHA-256 and page
-CRCs, the second sends multipart parts and takes SHA-256 again; only when both agree are the parts
-joined. (A single pass would have to upload to a temporary key and copy.) So what an ``objects/``
-key holds is always its content, and a file that changes meanwhile is an error that names it.
-
-Memory: ``Lanes`` hands out as many part-sized buffers as ``cache.inflight_mib`` has room for.
+A file that is no longer than a part is read once into memory, hashed there and sent by one PUT. A
+larger one is read twice: the key of content is its hash, so the hash must be known before the first
+byte is sent, and the whole does not fit into memory. (A single pass would have to upload to a
+temporary key and copy.) The first pass takes SHA-256 and page CRCs, the second sends the parts.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import functools
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from collections.abc import Callable, Iterable
 
 from seekfs_core.creation import Conditions
-from seekfs_core.errors import SeekfsError
-from seekfs_core.sending import MIB, PART_BYTES, part_size_bytes
-from seekfs_io.objects.base import StoreError
+from seekfs_core.sending import MIB, is_sent_whole
+from seekfs_core.uploads import (
+    Compare,
+    Compared,
+    FileDigested,
+    Finish,
+    Keep,
+    Look,
+    Looked,
+    Prove,
+    Proven,
+    Refuse,
+    SendParts,
+    SendWhole,
+    Sent,
+    Share,
+    There,
+    UploadAction,
+    UploadEvent,
+    Uploads,
+)
 from seekfs_io.objects.patient import Creation, PatientStore
 from seekfs_io.publishing.digests import Digest, Digester, digest_of
-from seekfs_io.publishing.inputs import FileChanged, LocalFile, Opened
+from seekfs_io.publishing.inputs import LocalFile, Opened
+from seekfs_io.publishing.lanes import Lanes
+from seekfs_io.publishing.parts import send_parts
 from seekfs_io.publishing.progress import Progress
 
-T = TypeVar("T")
 
-LANES_MAX = 8
-"""More uploads at once gain nothing on the links that this runs on, and cost memory."""
+class Uploader:
+    """Brings files to where ``uploads`` says. ``prove`` and ``compare`` (a key's object to a file) are
+    what it may ask for beyond the store."""
 
-ABORT_WAIT_SECONDS = 5.0
-"""How long an abort waits for parts under way: one that arrives after it would stay in the bucket."""
-
-
-class Lanes:
-    """Runs jobs on a few threads; each may hold one buffer of ``PART_BYTES``.
-
-    ``submit`` waits for a free lane, so that no more is read than can be sent. The first job that
-    fails ends the block (``with``) with its error, after the others have ended.
-    """
-
-    def __init__(self, patient: PatientStore, memory_bytes: int) -> None:
+    def __init__(
+        self,
+        uploads: Uploads,
+        *,
+        patient: PatientStore,
+        lanes: Lanes,
+        page_size_bytes: int,
+        progress: Progress,
+        prove: Callable[[], object] | None = None,
+        compare: Callable[[str, Digest], bool] | None = None,
+    ) -> None:
+        self._uploads = uploads
         self._patient = patient
-        # One part less: the next one is read while all lanes send.
-        self.count = max(1, min(LANES_MAX, memory_bytes // PART_BYTES - 1))
-        self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="seekfs-upload")
-        self._free = threading.Semaphore(self.count)
-        self._jobs: set[Future[None]] = set()
+        self._lanes = lanes
+        self._page_size_bytes = page_size_bytes
+        self._progress = progress
+        self._prove = prove
+        self._compare = compare
+        self._lock = threading.Lock()
+        self.digests: dict[str, Digest] = {}
+        """Of the files that were read, by path."""
 
-    def submit(self, job: Callable[[], None]) -> Future[None]:
-        """Run ``job`` on a lane, as soon as one is free. Raises what an earlier job has raised."""
-        self._free.acquire()
-        ended = {each for each in self._jobs if each.done()}
-        self._jobs -= ended
-        for each in ended:
-            if each.exception() is not None:
-                self._free.release()
-                each.result()
-        future = self._pool.submit(self._run, job)
-        self._jobs.add(future)
-        return future
+    def add_all(self, files: Iterable[LocalFile]) -> None:
+        """Bring files there; small ones by the lanes, which may be at it still when this returns."""
+        for file in files:
+            if is_sent_whole(file.size, self._uploads.part_bytes):
+                self._lanes.submit(functools.partial(self._add_small, file))
+            else:
+                self._add_large(file)
 
-    def _run(self, job: Callable[[], None]) -> None:
-        try:
-            job()
-        finally:
-            self._free.release()
+    def _add_small(self, file: LocalFile) -> None:
+        self._progress.describe(file.path)
+        content, digest = read_whole(file, self._page_size_bytes)
+        self._bring(file, digest, content)
+        self._progress.advance(file.size)
 
-    def __enter__(self) -> Lanes:
-        return self
+    def _add_large(self, file: LocalFile) -> None:
+        self._progress.describe(file.path)
+        self._bring(file, digest_file(file, self._page_size_bytes, self._progress), None)
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                done, _unfinished = wait(self._jobs, return_when=FIRST_EXCEPTION)
-                for each in done:
-                    each.result()
-        except BaseException:
-            self._patient.stop()
-            raise
-        finally:
-            if kind is not None:
-                self._patient.stop()
-            self._pool.shutdown(wait=True, cancel_futures=True)
+    def _bring(self, file: LocalFile, digest: Digest, content: memoryview | None) -> None:
+        """All that has to be done about one file; ``content`` of a small one."""
+        self.digests[file.path] = digest
+        event: UploadEvent = FileDigested(path=file.path, size=digest.size, sha256=digest.sha256)
+        while True:
+            action = self._next(event)
+            match action:
+                case Keep() | Share() | Finish():
+                    return
+                case Refuse(_, error):
+                    raise error
+                case Prove(path):
+                    assert self._prove is not None
+                    self._prove()
+                    event = Proven(path)
+                case Look(path, key):
+                    stat = self._patient.stat(key)
+                    event = Looked(path, None if stat is None else There(size=stat.size, etag=stat.etag))
+                case SendWhole(path, key, conditions):
+                    assert content is not None
+                    event = _sent(path, self._patient.create(key, content, conditions=conditions))
+                case SendParts(path, key, conditions):
+                    event = _sent(path, self._send_parts(file, digest, key, conditions))
+                case Compare(path, key):
+                    assert self._compare is not None
+                    event = Compared(path, self._compare(key, digest))
+
+    def _next(self, event: UploadEvent) -> UploadAction:
+        with self._lock:  # The clock is read inside it, so that the machine sees no time go back.
+            (action,) = self._uploads.feed(event, self._patient.clock())
+        return action
+
+    def _send_parts(self, file: LocalFile, digest: Digest, key: str, conditions: Conditions) -> Creation:
+        self._progress.expect(digest.size)  # It is read a second time.
+        return send_parts(
+            self._patient,
+            self._lanes,
+            file,
+            digest,
+            key,
+            self._progress,
+            part_bytes=self._uploads.part_bytes,
+            conditions=conditions,
+        )
+
+
+def _sent(path: str, creation: Creation) -> Sent:
+    there = There(size=creation.size, etag=creation.etag)
+    return Sent(path, creation.created, there, creation.conditions)
 
 
 def read_whole(file: LocalFile, page_size_bytes: int) -> tuple[memoryview, Digest]:
@@ -112,78 +161,3 @@ def digest_file(file: LocalFile, page_size_bytes: int, progress: Progress) -> Di
             progress.advance(len(piece))
         opened.check()
     return digester.digest()
-
-
-def upload_parts(
-    patient: PatientStore,
-    lanes: Lanes,
-    file: LocalFile,
-    digest: Digest,
-    key: str,
-    progress: Progress,
-    *,
-    conditions: Conditions = Conditions.KEPT,
-) -> Creation:
-    """Send a large file to ``key`` in parts, where there is nothing yet.
-
-    ``digest`` is that of the first pass. Whatever goes wrong, the upload is aborted: nothing is
-    at ``key`` then, and no parts are left behind that would be paid for.
-    """
-    upload = patient.create_upload(key)
-    parts: list[Future[None]] = []
-    try:
-        etags: dict[int, str] = {}
-        sha256 = hashlib.sha256()
-        with Opened(file) as opened:
-            for number, length in _parts_of(digest.size):
-                part = memoryview(bytearray(length))
-                opened.read_into(part)
-                opened.check()
-                sha256.update(part)
-                parts.append(lanes.submit(_part_job(patient, key, upload, number, part, etags, progress)))
-                del part
-        if sha256.digest() != digest.sha256:
-            raise FileChanged.while_read(file)
-        for each in parts:
-            each.result()
-        ordered = [etags[number] for number in sorted(etags)]
-        creation = patient.complete_upload(key, upload, ordered, size=digest.size, conditions=conditions)
-    except BaseException:
-        _abort(patient, key, upload, parts)
-        raise
-    if not creation.created:
-        _abort(patient, key, upload, parts)
-    return creation
-
-
-def _parts_of(size: int) -> Iterator[tuple[int, int]]:
-    """Number (from 1) and length of each part."""
-    part = part_size_bytes(size)
-    for number, start in enumerate(range(0, size, part), 1):
-        yield number, min(part, size - start)
-
-
-def _part_job(
-    patient: PatientStore,
-    key: str,
-    upload: str,
-    number: int,
-    part: memoryview,
-    etags: dict[int, str],
-    progress: Progress,
-) -> Callable[[], None]:
-    def send() -> None:
-        etags[number] = patient.upload_part(key, upload, number, part)
-        progress.advance(len(part))
-
-    return send
-
-
-def _abort(patient: PatientStore, key: str, upload: str, parts: list[Future[None]]) -> None:
-    for each in parts:
-        each.cancel()
-    wait(parts, timeout=ABORT_WAIT_SECONDS)
-    # What made us abort is what the user should hear of; a store that does not even take an abort
-    # has a rule that expires uploads, or its owner has.
-    with contextlib.suppress(StoreError, SeekfsError):
-        patient.abort_upload(key, upload)

@@ -30,6 +30,7 @@ from seekfs_core import (
     segments,
     staging,
     tier,
+    uploads,
     writebehind,
 )
 from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure, StoreUnavailable
@@ -178,6 +179,20 @@ def a_staging() -> staging.PageStaging:
     return stage
 
 
+DIGESTED = uploads.FileDigested(path="a", size=10, sha256=bytes(32))
+
+
+def an_upload() -> uploads.Uploads:
+    """File "a" is being sent, and "b" has other content, whose key is being looked at."""
+    sending = uploads.Uploads(
+        ns="dev", kind=uploads.KeyKind.CONTENT, part_bytes=5, conditions=creation.Conditions.TRIED
+    )
+    sending.feed(DIGESTED, 9.0)
+    sending.feed(uploads.Looked("a", None), 9.5)
+    sending.feed(uploads.FileDigested(path="b", size=10, sha256=bytes(31) + b"b"), 10.0)
+    return sending
+
+
 def a_parted_upload() -> parted_upload.PartedUpload:
     parts = parted_upload.PartedUpload(size=40, part_bytes=10, sha256=bytes(32))
     parts.feed(parted_upload.Begin(), 9.0)
@@ -238,6 +253,18 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
     lookup.PageLookup: (a_lookup, (lookup.WaitOver(), lookup.NotAtHand())),
     creation.ObjectCreation: (a_creation, (creation.Begin(), creation.Written(), creation.Looked(True))),
     staging.PageStaging: (a_staging, (staging.Seen(True), staging.Seen(False))),
+    uploads.Uploads: (
+        an_upload,
+        (
+            DIGESTED,
+            uploads.Proven("a"),
+            uploads.Looked("a", None),
+            uploads.Compared("a", True),
+            uploads.Sent("b", True, uploads.There(size=10, etag=None), creation.Conditions.TRIED),
+            uploads.Sent("a", True, uploads.There(size=9, etag=None), creation.Conditions.TRIED),
+            uploads.Looked("c", None),
+        ),
+    ),
     parted_upload.PartedUpload: (
         a_parted_upload,
         (
@@ -255,6 +282,11 @@ TIMELESS: dict[type[Any], tuple[object, object, object]] = {
     reuse.Reuse: (reuse.SliceRead(("a", 1), 10),) * 3,
     lookup.PageLookup: (lookup.Asked(lookup.Knowledge.ON_ITS_WAY), lookup.WaitOver(), lookup.NotAtHand()),
     staging.PageStaging: (staging.Done(), staging.Done(), staging.Seen(False)),
+    uploads.Uploads: (
+        uploads.Looked("b", None),
+        uploads.Sent("a", True, uploads.There(size=10, etag=None), creation.Conditions.REFUSED),
+        uploads.Sent("b", False, uploads.There(size=10, etag='"b"'), creation.Conditions.TRIED),
+    ),
     parted_upload.PartedUpload: (parted_upload.PartTaken(),) * 3,
 }
 """Machines that nobody has to wake: they know no ``Tick``, and here is how they go on."""

@@ -8,6 +8,7 @@ from seekfs_core.sending import (
     ASK_FIRST_BYTES,
     MIB,
     PART_BYTES,
+    PART_BYTES_MIN,
     PARTS_MAX,
     is_asked_for_first,
     is_sent_whole,
@@ -18,7 +19,7 @@ S3_OBJECT_BYTES_MAX = 5 * 1024**4
 
 
 def test_a_file_of_one_part_is_one_put() -> None:
-    assert [is_sent_whole(size) for size in (0, 1, PART_BYTES, PART_BYTES + 1)] == [True, True, True, False]
+    assert [is_sent_whole(size, 10) for size in (0, 1, 10, 11)] == [True, True, True, False]
 
 
 def test_only_what_costs_more_to_send_than_to_ask_for_is_asked_for() -> None:
@@ -29,19 +30,15 @@ def test_only_what_costs_more_to_send_than_to_ask_for_is_asked_for() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "size",
-    [
-        PART_BYTES + 1,
-        PARTS_MAX * PART_BYTES,
-        PARTS_MAX * PART_BYTES + 1,
-        PARTS_MAX * PART_BYTES * 3 - 1,
-        S3_OBJECT_BYTES_MAX,
-    ],
-)
-def test_parts_are_as_small_as_they_may_be_and_no_more_than_s3_takes(size: int) -> None:
-    part = part_size_bytes(size)
+@pytest.mark.parametrize("least", [PART_BYTES_MIN, PART_BYTES])
+@pytest.mark.parametrize("times", [0, 1, 3, None])
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_parts_are_as_small_as_they_may_be_and_no_more_than_s3_takes(
+    least: int, times: int | None, beyond: int
+) -> None:
+    size = S3_OBJECT_BYTES_MAX if times is None else max(least, PARTS_MAX * least * times) + 1 + beyond
+    part = part_size_bytes(size, least)
     assert part % MIB == 0
-    assert part >= PART_BYTES
+    assert part >= least
     assert -(-size // part) <= PARTS_MAX
-    assert part == PART_BYTES or -(-size // (part - MIB)) > PARTS_MAX
+    assert part == least or -(-size // (part - MIB)) > PARTS_MAX

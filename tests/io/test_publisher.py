@@ -247,7 +247,7 @@ def test_large_files_go_in_parts(place: Place, tmp_path: Path) -> None:
 class Meddle(Silent):
     """Does something when the work says that so many bytes more are expected."""
 
-    def __init__(self, size: int, deed: Callable[[], None], times: int = 1) -> None:
+    def __init__(self, size: int, deed: Callable[[], object], times: int = 1) -> None:
         self.size, self.deed, self.times = size, deed, times
 
     def expect(self, size_bytes: int) -> None:
