@@ -51,6 +51,9 @@ from seekfs_io.resolving import Resolution, Resolving
 
 AnswerT = TypeVar("AnswerT")
 
+CLOSE_SECONDS_MIN = 1.0
+"""What the tier on disk is given to end its writes, also where finishing the queue has used up the time."""
+
 TIER_OF = {
     StagingStep.REPORT_DISK: DISK,
     StagingStep.REPORT_RAM: RAM,
@@ -352,8 +355,9 @@ class DataPlane:
     def close(self, timeout_seconds: float) -> None:
         """Finish writing what was fetched, within the bound, and let go of files and connections."""
         self._closing = True
+        until = self._clock() + timeout_seconds
         self._resolving.close()
         self._fetcher.close(timeout_seconds)
-        self._l2.close()
+        self._l2.close(max(CLOSE_SECONDS_MIN, until - self._clock()))
         self._shelf.close()
         self._store.close()
