@@ -77,7 +77,16 @@ from seekfs_core.publication_protocol import (
     WriteProbe,
     Written,
 )
-from seekfs_core.rebase import Change, conflict_of, files_of, merged_files, version_of
+from seekfs_core.rebase import (
+    Change,
+    Counts,
+    conflict_of,
+    counts_of,
+    files_of,
+    is_change,
+    merged_files,
+    version_of,
+)
 from seekfs_core.retry import RetryPolicy, is_passing
 
 PROBE_WRONG_ETAG = '"00000000000000000000000000000000"'
@@ -128,6 +137,8 @@ class Publication:
     """Which version last changed a path that we change too, since the snapshot."""
     _next: Manifest | None = field(default=None, init=False)
     """The version that we try to create."""
+    _counts: Counts = field(default=Counts(changed=0, unchanged=0), init=False)
+    """What ``_next`` changes, or would."""
     _write_failure: StoreFailure | None = field(default=None, init=False)
     """Why the last attempt to create ``_next``, or to move HEAD, is in doubt."""
     _write_attempts: int = field(default=0, init=False)
@@ -206,7 +217,7 @@ class Publication:
             return
         before, after = files_of(self._base), manifest.files
         for path in (*self._change.puts, *self._change.removals):
-            if before.get(path) != after.get(path):
+            if is_change(before.get(path), after.get(path)):
                 self._winners[path] = manifest.version
 
     def _look_ahead(self) -> tuple[Action, ...]:
@@ -235,6 +246,7 @@ class Publication:
         if conflict is not None:
             return self._fail(conflict)
         files = merged_files(change, self._snapshot, base)
+        self._counts = counts_of(change, base, files)
         if files == files_of(base):
             return self._settle_on(base, new=False)
         version = self._base_version() + 1
@@ -386,7 +398,7 @@ class Publication:
 
     def _publish(self) -> tuple[Action, ...]:
         self._settle(State.DONE)
-        return (Published(self._base, new=self._next is not None),)
+        return (Published(self._base, new=self._next is not None, counts=self._counts),)
 
     def _on_move_failed(self, event: StoreFailed) -> tuple[Action, ...]:
         failure = event.failure

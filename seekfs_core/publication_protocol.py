@@ -16,7 +16,7 @@ from attrs import frozen
 from seekfs_core.errors import ManifestInvalid, SeekfsError, StoreFailure
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
-from seekfs_core.rebase import Change
+from seekfs_core.rebase import Change, Counts
 
 PROBE_BODY = b"seekfs writes this to see that the store honours If-None-Match and If-Match on PUT.\n"
 
@@ -137,10 +137,11 @@ class ConditionsProven:
 @frozen
 class Published:
     """Done. ``manifest`` is the current version; ``new`` is False where nothing had to change
-    (``manifest`` is None then if nothing was ever published)."""
+    (``manifest`` is None then if nothing was ever published). ``counts`` is what the change came to."""
 
     manifest: Manifest | None
     new: bool
+    counts: Counts
 
 
 @frozen

@@ -35,6 +35,29 @@ class Change:
     created_at: int = 0
 
 
+@frozen(kw_only=True)
+class Counts:
+    """Of the files that a change is about, how many the version has otherwise than its base."""
+
+    changed: int
+    unchanged: int
+
+
+def is_change(old: FileEntry | None, new: FileEntry | None) -> bool:
+    """Whether ``new`` in the place of ``old`` changes a version; None is no file.
+
+    Other bytes do, and the same bytes in another object: at another key, or overwritten, since GETs
+    are bound to the ETag. How the bytes are cut into pages does not.
+    """
+    if old is None or new is None:
+        return old is not new
+    return (
+        not old.same_content(new)
+        or old.storage_key != new.storage_key
+        or old.storage_etag != new.storage_etag
+    )
+
+
 def conflicts(change: Change, snapshot: Manifest | None, base: Manifest | None) -> tuple[str, ...]:
     """The paths that ``change`` and somebody else both changed since ``snapshot``, sorted.
 
@@ -44,7 +67,7 @@ def conflicts(change: Change, snapshot: Manifest | None, base: Manifest | None) 
     found = []
     for path in (*change.puts, *change.removals):
         theirs = now.get(path)
-        if theirs == before.get(path):
+        if not is_change(before.get(path), theirs):
             continue
         ours = change.puts.get(path)
         if theirs is None and ours is None:
@@ -91,20 +114,37 @@ def conflict_of(
 def merged_files(change: Change, snapshot: Manifest | None, base: Manifest | None) -> dict[str, FileEntry]:
     """The files of ``base`` with ``change`` made to them.
 
-    Where somebody else gave a path the very content that we bring, their entry stays.
+    An entry that the change does not change stays as it is, and so does one of somebody else who gave
+    the path the very content that we bring.
     """
-    if change.exact:
-        return dict(change.puts)
     before, now = files_of(snapshot), files_of(base)
-    files = dict(now)
+    files = {} if change.exact else dict(now)
     for path in change.removals:
         files.pop(path, None)
     for path, ours in change.puts.items():
         theirs = now.get(path)
-        kept = theirs is not None and theirs != before.get(path) and theirs.same_content(ours)
-        if not kept:
+        if theirs is None or _replaces(ours, before.get(path), theirs):
             files[path] = ours
+        else:
+            files[path] = theirs
     return files
+
+
+def _replaces(ours: FileEntry, before: FileEntry | None, theirs: FileEntry) -> bool:
+    if theirs.same_content(ours) and is_change(before, theirs):
+        return False  # They were first, with the same.
+    return is_change(theirs, ours)
+
+
+def counts_of(change: Change, base: Manifest | None, files: Mapping[str, FileEntry]) -> Counts:
+    """What ``change`` came to, whose result on ``base`` is ``files``. One that is ``exact`` is about
+    every file of either."""
+    before = files_of(base)
+    paths = {*change.puts, *change.removals}
+    if change.exact:
+        paths.update(before)
+    changed = sum(is_change(before.get(path), files.get(path)) for path in paths)
+    return Counts(changed=changed, unchanged=len(paths) - changed)
 
 
 def files_of(manifest: Manifest | None) -> Mapping[str, FileEntry]:

@@ -12,13 +12,13 @@ from attrs import frozen
 from seekfs_core.errors import BadRequest, NoSuchFile, NoSuchNamespace, NoSuchVersion
 from seekfs_core.manifest import FileEntry, Manifest
 from seekfs_core.names import VERSION_MAX
-from seekfs_core.rebase import Change
+from seekfs_core.rebase import Change, is_change
 
 
 @frozen(kw_only=True)
 class Diff:
     """From one version to another: paths, sorted by their bytes. ``moved`` are files of the same
-    content that lie at another key."""
+    content in another object: at another key, or overwritten."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -28,17 +28,13 @@ class Diff:
 
 def diff(old: Manifest, new: Manifest) -> Diff:
     """What ``new`` has that ``old`` has not, and the reverse."""
-    both = [path for path in new.files if path in old.files]
-    changed = {path for path in both if not old.files[path].same_content(new.files[path])}
+    both = [path for path in new.files if path in old.files and is_change(old.files[path], new.files[path])]
+    moved = {path for path in both if old.files[path].same_content(new.files[path])}
     return Diff(
         added=tuple(path for path in new.files if path not in old.files),
         removed=tuple(path for path in old.files if path not in new.files),
-        changed=tuple(path for path in both if path in changed),
-        moved=tuple(
-            path
-            for path in both
-            if path not in changed and old.files[path].storage_key != new.files[path].storage_key
-        ),
+        changed=tuple(path for path in both if path not in moved),
+        moved=tuple(path for path in both if path in moved),
     )
 
 

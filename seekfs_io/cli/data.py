@@ -330,7 +330,7 @@ def manifest_ls(ns: str, version: int | None, config_path: str | None, as_json: 
 def manifest_diff(ns: str, old: int, new: int | None, config_path: str | None, as_json: bool) -> None:
     """What version M (by default the current one) has that N has not, and the reverse.
 
-    "+" added, "-" removed, "~" other bytes, ">" the same bytes under another key.
+    "+" added, "-" removed, "~" other bytes, ">" the same bytes in another object.
     """
     from seekfs_io import publisher
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from seekfs_core.creation import Conditions
 from seekfs_core.manifest import FileEntry
 from seekfs_core.names import check_namespace
-from seekfs_core.rebase import Change
+from seekfs_core.rebase import Change, files_of
 from seekfs_core.transfer_layout import upload_layout_of
 from seekfs_core.uploads import Kept, KeyKind, Placed, Uploads
 from seekfs_io.config import Config
@@ -44,14 +44,13 @@ def publish(
     patient = PatientStore.of(store, config.s3)
     publishing = publishing_of(patient, config, ns, single_writer)
     base = publishing.begin()
-    before = {} if base is None else base.files
     layout = upload_layout_of(config.cache.inflight_bytes, [file.size for file in files])
     uploads = Uploads(
         ns=ns,
         kind=KeyKind.CONTENT,
         part_bytes=layout.part_bytes,
         conditions=Conditions.TRIED if single_writer else Conditions.KEPT,
-        base=before,
+        base=files_of(base),
     )
     for file in files:
         progress.expect(file.size)
@@ -72,14 +71,13 @@ def publish(
     }
     change = Change(puts=entries, overwrite=overwrite, created_at=int(time.time()))
     published = publishing.publish(change)
-    changed = sum(before.get(path) != entry for path, entry in entries.items())
     return PublishResult(
         ns=ns,
         version=0 if published.manifest is None else published.manifest.version,
         new=published.new,
         manifest=published.manifest,
-        changed=changed,
-        unchanged=len(files) - changed,
+        changed=published.counts.changed,
+        unchanged=published.counts.unchanged,
         uploaded_objects=uploads.objects_created,
         uploaded_bytes=uploads.bytes_created,
     )

@@ -212,8 +212,9 @@ class PublishResult:
     """What came of a publication. ``new`` is False where nothing had to change; ``version`` is the
     current one then (0 if nothing was ever published).
 
-    ``changed`` and ``unchanged`` count the files that were asked for, by what the base had;
-    ``uploaded_bytes`` and ``uploaded_objects`` what was sent to the store.
+    ``changed`` and ``unchanged`` count the files that were asked for, by what the version has otherwise
+    than its base (``seekfs_core.rebase.counts_of``); ``uploaded_bytes`` and ``uploaded_objects`` what was
+    sent to the store.
     """
 
     ns: str
@@ -232,13 +233,13 @@ def publishing_of(patient: PatientStore, config: Config, ns: str, single_writer:
 
 
 def result_of(publishing: Publishing, change: Change, ns: str) -> PublishResult:
-    """Publish a change whose files need no counting."""
+    """Publish a change for which nothing was uploaded."""
     published = publishing.publish(change)
     return PublishResult(
         ns=ns,
         version=0 if published.manifest is None else published.manifest.version,
         new=published.new,
         manifest=published.manifest,
-        changed=len(change.puts) + len(change.removals) if published.new else 0,
-        unchanged=0 if published.new else len(change.puts) + len(change.removals),
+        changed=published.counts.changed,
+        unchanged=published.counts.unchanged,
     )

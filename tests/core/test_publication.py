@@ -60,7 +60,7 @@ from seekfs_core.publication_protocol import (
     WriteProbe,
     Written,
 )
-from seekfs_core.rebase import Change
+from seekfs_core.rebase import Change, Counts
 from seekfs_core.retry import RetryPolicy
 
 NS = "dev"
@@ -81,6 +81,11 @@ def entry(path: str, content: int, key: str = "") -> FileEntry:
 def change(*puts: tuple[str, int], rm: tuple[str, ...] = (), overwrite: bool = False) -> Change:
     files = {path: entry(path, content) for path, content in puts}
     return Change(puts=files, removals=rm, overwrite=overwrite, created_at=1)
+
+
+def published(manifest: Manifest | None, *, changed: int = 0, unchanged: int = 0) -> Published:
+    """A version is made where something has changed, and only there."""
+    return Published(manifest, new=changed > 0, counts=Counts(changed=changed, unchanged=unchanged))
 
 
 def failed(kind: FailureKind) -> StoreFailed:
@@ -298,6 +303,10 @@ def check_chain(bucket: Bucket, publishers: list[Publisher]) -> None:
             after = {} if mine.exact else {p: c for p, c in before.items() if p not in mine.removals}
             after.update({path: file.sha256[0] for path, file in mine.puts.items()})
             assert contents(manifest) == after, "another's change was lost"
+            outcome = by_id[manifest.publication_id].outcome
+            if isinstance(outcome, Published):
+                changed = sum(before.get(path) != after.get(path) for path in before.keys() | after.keys())
+                assert outcome.counts.changed == changed, "counted wrongly"
         assert set(manifest.tombstones) == set(before) - set(contents(manifest))
         before = contents(manifest)
     for publisher in publishers:
@@ -330,7 +339,7 @@ def test_the_first_version_of_a_namespace() -> None:
         WriteManifest,
         WriteHead,
     ]
-    assert first.outcome == Published(manifest, new=True)
+    assert first.outcome == published(manifest, changed=1)
 
 
 def test_a_version_is_its_base_and_the_change() -> None:
@@ -348,11 +357,11 @@ def test_nothing_to_change_publishes_nothing() -> None:
     publish(bucket, ("a", 1))
     puts = dict(bucket.puts)
     again = Publisher(bucket, "again", change(("a", 1), rm=("gone",)))
-    assert again.run() == Published(bucket.chain()[0], new=False)
+    assert again.run() == published(bucket.chain()[0], unchanged=2)
     assert bucket.puts == puts
     assert not [r for r in again.asked if isinstance(r, WriteProbe | WriteManifest | WriteHead)]
     nothing = Publisher(Bucket(), "nothing", change())
-    assert nothing.run() == Published(None, new=False)
+    assert nothing.run() == published(None)
 
 
 def test_the_proof_may_come_before_the_change_and_is_not_repeated() -> None:
@@ -432,7 +441,7 @@ def test_rollback_is_the_old_content_as_a_new_version() -> None:
     assert manifest.version == 3
     assert manifest.files == old.files
     assert manifest.tombstones == ("c",)
-    assert Publisher(bucket, "again", back).run() == Published(manifest, new=False)
+    assert Publisher(bucket, "again", back).run() == published(manifest, unchanged=2)
 
 
 def test_rollback_fails_when_the_namespace_moved_meanwhile() -> None:
@@ -481,7 +490,7 @@ def test_publishing_the_same_again_moves_the_head_that_was_left_behind() -> None
         dead.step()
     assert bucket.head() == 0
     again = Publisher(bucket, "again", change(("a", 1)))
-    assert again.run() == Published(bucket.chain()[0], new=False)
+    assert again.run() == published(bucket.chain()[0], unchanged=1)
     assert bucket.head() == 1
 
 
@@ -507,7 +516,7 @@ def test_the_last_version_there_can_be() -> None:
     last = Manifest(ns=NS, version=names.VERSION_MAX, files={"a": entry("a", 1)})
     bucket.objects[names.head_key(NS)] = (names.format_head(names.VERSION_MAX), '"x"')
     bucket.objects[names.manifest_key(NS, names.VERSION_MAX)] = (last, '"x"')
-    assert Publisher(bucket, "same", change(("a", 1))).run() == Published(last, new=False)
+    assert Publisher(bucket, "same", change(("a", 1))).run() == published(last, unchanged=1)
     assert "last version" in Publisher(bucket, "p", change(("a", 2))).error().detail
 
 
@@ -562,7 +571,7 @@ def test_two_changes_of_one_path_conflict_unless_overwriting(first: Change, seco
 )
 def test_the_same_change_twice_is_no_conflict_and_no_version(first: Change, second: Change) -> None:
     bucket, slow = race(first, second, (("x", 9), ("y", 9)))
-    assert slow.outcome == Published(bucket.chain()[-1], new=False)
+    assert slow.outcome == published(bucket.chain()[-1], unchanged=1)
     assert bucket.head() == 2
 
 
@@ -684,7 +693,7 @@ def test_when_reading_back_fails_the_error_says_that_it_is_not_known() -> None:
     assert "whether version 1 of namespace 'dev' was published is not known" in publisher.error().detail
     # And publishing the same again settles it.
     again = Publisher(publisher.bucket, "again", change(("a", 1)))
-    assert again.run() == Published(publisher.bucket.chain()[0], new=False)
+    assert again.run() == published(publisher.bucket.chain()[0], unchanged=1)
 
 
 def test_a_create_that_is_refused_for_nothing_is_tried_again() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
 import crc32c
 import pytest
 from attrs import frozen
@@ -500,9 +501,32 @@ def test_a_version_of_what_was_put(place: Place, tmp_path: Path) -> None:
     assert place.content() == {path: FILES[path] for path in ("one", "sub/more")}
     result = publisher.generate(place.store, place.config, place.ns)
     assert result.published.version == 2
+    assert (result.published.changed, result.published.unchanged) == (3, 2)
     assert place.content() == FILES
     assert place.load().file("one").storage_key == file_object_key(place.ns, "one")
-    assert not publisher.generate(place.store, place.config, place.ns).published.new
+    again = publisher.generate(place.store, place.config, place.ns).published
+    assert (again.new, again.changed, again.unchanged) == (False, 0, 5)
+
+
+def test_another_page_size_alone_is_no_change_and_an_overwritten_object_is_one(
+    place: Place, tmp_path: Path
+) -> None:
+    publisher.put(place.store, place.config, place.ns, [write(tmp_path / "in", FILES)])
+    publisher.generate(place.store, place.config, place.ns)
+    smaller = attrs.evolve(place.config, cache=attrs.evolve(place.config.cache, slab_size_mib=0.125))
+    for result in (
+        publisher.generate(place.store, smaller, place.ns).published,
+        publisher.publish(place.store, smaller, place.ns, [tmp_path / "in"]),
+    ):
+        assert (result.new, result.version, result.changed, result.unchanged) == (False, 1, 0, 5)
+    key, data = file_object_key(place.ns, "sub/page"), FILES["sub/page"]
+    upload = place.store.create_upload(key)
+    place.store.complete_upload(key, upload, [place.store.upload_part(key, upload, 1, data)])
+    assert place.store.head(key).etag != place.load().file("sub/page").storage_etag
+    result = publisher.generate(place.store, smaller, place.ns).published
+    assert (result.version, result.changed, result.unchanged) == (2, 1, 4)
+    assert place.load().file("sub/page").storage_etag == place.store.head(key).etag
+    assert publisher.diff(place.load(1), place.load()).moved == ("sub/page",)
 
 
 def test_a_version_of_objects_that_were_there_before(s3: Place) -> None:
@@ -632,9 +656,11 @@ def test_rollback(place: Place, tmp_path: Path) -> None:
     publish(place, write(tmp_path / "1", FILES))
     publish(place, write(tmp_path / "2", {"one": b"other", "new": b"new"}))
     result = publisher.rollback(place.store, place.config, place.ns, 1)
-    assert result.version == 3
+    # "one" as it was and "new" gone; the others are as they were all along.
+    assert (result.version, result.changed, result.unchanged) == (3, 2, 4)
     assert place.content() == FILES
-    assert not publisher.rollback(place.store, place.config, place.ns, 3).new
+    again = publisher.rollback(place.store, place.config, place.ns, 3)
+    assert (again.new, again.changed, again.unchanged) == (False, 0, 5)
     with pytest.raises(NoSuchVersion, match="whose current version is 3"):
         publisher.rollback(place.store, place.config, place.ns, 4)
 
