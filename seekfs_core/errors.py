@@ -22,6 +22,7 @@ Two vocabularies, because blame is in the type:
     ├── TooLarge                   413
     ├── RangeNotSatisfiable        416  carries the size of the file
     ├── StoreAnswered              502  the store answered, and wrongly, after all retries
+    │   ├── StoreRefused           502  401, 403, a redirect, no bucket: whichever object is asked for
     │   ├── PageCorrupt            502  a page whose bytes are not those of the manifest, twice
     │   └── ManifestInvalid        502  a manifest or HEAD that fails its checks
     ├── StoreUnavailable           503  carries when to try again
@@ -171,6 +172,10 @@ class StoreAnswered(SeekfsError):
     status, slug, title = 502, "store-answered-wrongly", "The object store answered wrongly"
 
 
+class StoreRefused(StoreAnswered):
+    """The answer says nothing of the object: who asks, where, or of which bucket is wrong."""
+
+
 class PageCorrupt(StoreAnswered):
     slug, title = "page-corrupt", "The store's bytes are not those of the manifest"
 
@@ -246,14 +251,11 @@ def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:
             return ShuttingDown(where, **facts)
         case FailureKind.INTERNAL:
             return SeekfsError(where, **facts)
-        case (
-            FailureKind.DENIED
-            | FailureKind.MISSING
-            | FailureKind.REDIRECTED
-            | FailureKind.PRECONDITION
-            | FailureKind.BAD_ANSWER
-            | FailureKind.CUT_SHORT
-        ):
+        case FailureKind.DENIED | FailureKind.REDIRECTED:
+            return StoreRefused(where, **facts)
+        case FailureKind.MISSING if not is_absence(failure):
+            return StoreRefused(where, **facts)
+        case FailureKind.MISSING | FailureKind.PRECONDITION | FailureKind.BAD_ANSWER | FailureKind.CUT_SHORT:
             return StoreAnswered(where, **facts)
 
 

@@ -9,7 +9,16 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from seekfs_core.errors import BadRequest, NoSuchFile, NoSuchNamespace, NoSuchVersion
+from seekfs_core.errors import (
+    BadRequest,
+    NoSuchFile,
+    NoSuchNamespace,
+    NoSuchObject,
+    NoSuchVersion,
+    SeekfsError,
+    StoreAnswered,
+    StoreRefused,
+)
 from seekfs_core.manifest import FileEntry, Manifest
 from seekfs_core.names import VERSION_MAX
 from seekfs_core.rebase import Change, is_change
@@ -103,8 +112,12 @@ def size_difference(entry: FileEntry, size: int | None) -> str | None:
     return None
 
 
-def content_differences(entry: FileEntry, crcs: Sequence[int], sha256: bytes) -> list[str]:
-    """What is wrong with bytes of the right number: each page by its CRC-32C, and the whole by its hash."""
+def content_differences(entry: FileEntry, size: int, crcs: Sequence[int], sha256: bytes) -> list[str]:
+    """What is wrong with ``size`` bytes that were read: their number, or each page by its CRC-32C and
+    the whole by its hash. ``crcs`` are those of pages of the entry's length."""
+    wrong_size = size_difference(entry, size)
+    if wrong_size is not None:
+        return [wrong_size]  # The object was replaced since it was asked for its size.
     found = [
         f"page {page_id} has CRC-32C {crc:#010x}, the manifest {entry.page_crc32c(page_id):#010x}"
         for page_id, crc in enumerate(crcs)
@@ -113,3 +126,9 @@ def content_differences(entry: FileEntry, crcs: Sequence[int], sha256: bytes) ->
     if sha256 != entry.sha256:
         found.append(f"the bytes are sha256:{sha256.hex()}, the manifest's {entry.hash_text}")
     return found
+
+
+def is_difference(error: SeekfsError) -> bool:
+    """Whether an error says that one file is not as its manifest has it: its object is gone, keeps
+    changing, or is answered wrongly for. Everything else would be said of the next file as well."""
+    return isinstance(error, NoSuchObject | StoreAnswered) and not isinstance(error, StoreRefused)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from seekfs_core.errors import NoSuchObject, StoreAnswered
+from seekfs_core.errors import SeekfsError
 from seekfs_core.manifest import FileEntry, Manifest
 from seekfs_core.names import check_namespace, check_path
 from seekfs_core.revisions import (
     check_version,
     content_differences,
+    is_difference,
     no_version,
     size_difference,
     version_asked,
@@ -99,12 +100,15 @@ def _differences(patient: PatientStore, scanner: Scanner, entry: FileEntry) -> l
     def differs(what: str) -> Difference:
         return Difference(path=entry.path, key=entry.storage_key, what=what)
 
-    there = patient.stat(entry.storage_key)
-    wrong_size = size_difference(entry, None if there is None else there.size)
-    if wrong_size is not None:
-        return [differs(wrong_size)]
     try:
+        there = patient.stat(entry.storage_key)
+        wrong_size = size_difference(entry, None if there is None else there.size)
+        if wrong_size is not None:
+            return [differs(wrong_size)]  # No need to read it.
         digest = scanner.scan(entry.storage_key, entry.page_size_bytes or 1, there).digest
-    except (NoSuchObject, StoreAnswered) as error:
+    except SeekfsError as error:
+        if not is_difference(error):
+            raise
         return [differs(error.detail)]
-    return [differs(what) for what in content_differences(entry, digest.crcs, digest.sha256)]
+    found = content_differences(entry, digest.size, digest.crcs, digest.sha256)
+    return [differs(what) for what in found]

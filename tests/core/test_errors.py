@@ -15,6 +15,7 @@ from seekfs_core.errors import (
     ShuttingDown,
     StoreAnswered,
     StoreFailure,
+    StoreRefused,
     StoreTimeout,
     StoreUnavailable,
     check_can_be_bound,
@@ -30,9 +31,9 @@ MEANINGS: dict[FailureKind, tuple[type[SeekfsError], int]] = {
     FailureKind.BUSY: (StoreUnavailable, 503),
     FailureKind.TIMED_OUT: (StoreTimeout, 504),
     FailureKind.BAD_CHECKSUM: (PageCorrupt, 502),
-    FailureKind.DENIED: (StoreAnswered, 502),
+    FailureKind.DENIED: (StoreRefused, 502),
     FailureKind.MISSING: (StoreAnswered, 502),
-    FailureKind.REDIRECTED: (StoreAnswered, 502),
+    FailureKind.REDIRECTED: (StoreRefused, 502),
     FailureKind.PRECONDITION: (StoreAnswered, 502),
     FailureKind.BAD_ANSWER: (StoreAnswered, 502),
     FailureKind.CUT_SHORT: (StoreAnswered, 502),
@@ -71,7 +72,10 @@ def test_nobody_is_told_to_come_back_before_the_store_said(asked: float | None, 
 def test_a_missing_bucket_is_no_missing_object() -> None:
     missing = StoreFailure(kind=FailureKind.MISSING, detail="", status=404, code="NoSuchKey")
     assert is_absence(missing)
-    assert not is_absence(StoreFailure(kind=FailureKind.MISSING, detail="", code="NoSuchBucket"))
+    assert not isinstance(error_of(missing, key="k"), StoreRefused)
+    no_bucket = StoreFailure(kind=FailureKind.MISSING, detail="", code="NoSuchBucket")
+    assert not is_absence(no_bucket)
+    assert isinstance(error_of(no_bucket, key="k"), StoreRefused)
     assert not is_absence(StoreFailure(kind=FailureKind.DENIED, detail=""))
 
 

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from seekfs_core.errors import BadRequest, NoSuchFile, NoSuchNamespace, NoSuchVersion, SeekfsError
+from seekfs_core.errors import (
+    BadRequest,
+    FailureKind,
+    NoSuchFile,
+    NoSuchNamespace,
+    NoSuchObject,
+    NoSuchVersion,
+    SeekfsError,
+    ShuttingDown,
+    StoreAnswered,
+    StoreFailure,
+    error_of,
+)
 from seekfs_core.manifest import Manifest
 from seekfs_core.names import VERSION_MAX
 from seekfs_core.revisions import (
     content_differences,
     diff,
+    is_difference,
     removal,
     restoration,
     size_difference,
@@ -84,7 +97,41 @@ def test_what_is_wrong_with_an_object() -> None:
     assert size_difference(entry, 30) is None
     assert "gone" in str(size_difference(entry, None))
     assert "29 bytes, the manifest 30" in str(size_difference(entry, 29))
-    assert content_differences(entry, [0, 1, 2], entry.sha256) == []
-    page, whole = content_differences(entry, [0, 9, 2], bytes(32))
+    assert content_differences(entry, 30, [0, 1, 2], entry.sha256) == []
+    page, whole = content_differences(entry, 30, [0, 9, 2], bytes(32))
     assert page.startswith("page 1 has CRC-32C 0x00000009, the manifest 0x00000001")
     assert entry.hash_text in whole
+
+
+@pytest.mark.parametrize("pages", [0, 1, 4])
+def test_an_object_of_another_size_has_no_pages_to_compare(pages: int) -> None:
+    entry = blank_file("a", 30, 10)
+    (what,) = content_differences(entry, pages * 10, list(range(pages)), bytes(32))
+    assert what == f"the object has {pages * 10} bytes, the manifest 30"
+
+
+@pytest.mark.parametrize(
+    ("failure", "differs"),
+    [
+        (StoreFailure(kind=FailureKind.MISSING, detail="", status=404), True),
+        (StoreFailure(kind=FailureKind.PRECONDITION, detail="", status=412), True),
+        (StoreFailure(kind=FailureKind.BAD_ANSWER, detail="", status=206), True),
+        (StoreFailure(kind=FailureKind.CUT_SHORT, detail=""), True),
+        (StoreFailure(kind=FailureKind.DENIED, detail="", status=403), False),
+        (StoreFailure(kind=FailureKind.DENIED, detail="a file that may not be read"), False),
+        (StoreFailure(kind=FailureKind.REDIRECTED, detail="", status=301), False),
+        (StoreFailure(kind=FailureKind.MISSING, detail="", status=404, code="NoSuchBucket"), False),
+        (StoreFailure(kind=FailureKind.UNREACHABLE, detail=""), False),
+        (StoreFailure(kind=FailureKind.TIMED_OUT, detail=""), False),
+        (StoreFailure(kind=FailureKind.BUSY, detail="", status=503), False),
+        (StoreFailure(kind=FailureKind.CLOSING, detail=""), False),
+    ],
+)
+def test_which_errors_are_about_one_file(failure: StoreFailure, differs: bool) -> None:
+    assert is_difference(error_of(failure, key="k")) is differs
+
+
+def test_an_object_that_is_gone_or_keeps_changing_is_a_difference() -> None:
+    assert is_difference(NoSuchObject("there is no object 'k'"))
+    assert is_difference(StoreAnswered("'k' changed while it was being read"))
+    assert not is_difference(ShuttingDown("stopped"))

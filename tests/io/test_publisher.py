@@ -33,6 +33,7 @@ from seekfs_core.errors import (
     PublishError,
     SeekfsError,
     StoreAnswered,
+    StoreRefused,
     StoreUnavailable,
 )
 from seekfs_core.manifest import Manifest
@@ -757,6 +758,40 @@ def test_verify_says_what_differs(place: Place, tmp_path: Path) -> None:
     assert publisher.verify(place.store, place.config, place.ns, 1, ["fine"]).differences == ()
     with pytest.raises(NoSuchFile):
         publisher.verify(place.store, place.config, place.ns, 1, ["nope"])
+
+
+def test_an_object_that_grows_while_it_is_verified_is_a_difference(
+    through: Place, s3: Place, passthrough: PassThrough, tmp_path: Path
+) -> None:
+    """Asked for its size it was right; by the time that it is read it has more pages."""
+    publisher.put(s3.store, s3.config, s3.ns, [write(tmp_path / "in", {"a": some_bytes(600_000)})])
+    publisher.generate(s3.store, s3.config, s3.ns)
+    key = file_object_key(s3.ns, "a")
+
+    def replace(exchange: Exchange) -> bool:
+        if exchange.method == "GET" and exchange.key == key:
+            s3.store.put(key, some_bytes(900_000))
+        return False
+
+    passthrough.when(replace, Plan())
+    found = publisher.verify(through.store, through.config, through.ns)
+    assert [each.what for each in found.differences] == ["the object has 900000 bytes, the manifest 600000"]
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_who_may_not_read_is_told_so_and_not_that_files_differ(
+    through: Place, passthrough: PassThrough, tmp_path: Path, method: str
+) -> None:
+    publish(through, write(tmp_path / "in", {"a": b"1", "b": b"2"}))
+    key = through.load().file("a").storage_key
+    rule = Match(method=method, key=key)
+    passthrough.when(rule, Plan(answer=Answer.error(403, "AccessDenied")))
+    with pytest.raises(StoreRefused, match="403"):
+        publisher.verify(through.store, through.config, through.ns)
+    passthrough.forget()
+    passthrough.when(rule, Plan(answer=Answer(status=400)))
+    (found,) = publisher.verify(through.store, through.config, through.ns).differences
+    assert found.path == "a"
 
 
 def test_a_publish_whose_head_could_not_be_moved_says_so(
