@@ -64,6 +64,7 @@ Keeping:
 | ``advice``        | what counters say about a namespace, and what to warm |
 
 Events and actions are beside their machine, or where there are many in a module of their own:
-``fetch_messages``, ``resolver_messages``, ``segment_messages``, ``publication_protocol``. ``fetch_work`` and
+``fetch_messages``, ``resolver_messages``, ``segment_messages``, ``publication_protocol``. What a publication
+says where it fails is in ``publication_errors``. ``fetch_work`` and
 ``segment_work`` are the records that the two largest machines keep.
 """

@@ -477,6 +477,20 @@ def _wire_file(entry: FileEntry) -> _WireFileOut:
     )
 
 
+def pack_manifest(manifest: Manifest, *, max_bytes: int) -> bytes:
+    """What is stored for a manifest. Raises ``ManifestInvalid`` for one that ``decode_manifest`` would
+    refuse for its length: it must not be written."""
+    plain = encode_manifest(manifest)
+    if len(plain) > max_bytes:
+        raise ManifestInvalid(
+            f"the manifest of version {manifest.version} would have {len(plain)} bytes; readers take "
+            f"at most {max_bytes} (manifest.max_mib)",
+            ns=manifest.ns,
+            version=manifest.version,
+        )
+    return compress_manifest(plain)
+
+
 def compress_manifest(plain: bytes) -> bytes:
     """What is stored: one gzip member without a name or a time, so that nothing of the machine
     that wrote it is in there."""

@@ -16,15 +16,23 @@ create means that somebody else was first: their version becomes the base of our
              │                                                       │
              │ somebody else's            PROBING_* (once) ──────────┤
              │                                                       ▼
+             │                                                    PACKING
+             │                                                       ▼
              └──────── READING_BACK ◄── refused or no answer ── CREATING
                            │ ours                                    │ created
                            └──────────────► MOVING_HEAD ◄────────────┘ ─► DONE    Published
                                              ▲   │ refused or no answer
                                              └─ CHECKING_HEAD
 
-Every action but ``Prepared``, ``ConditionsProven``, ``Published`` and ``Failed`` is one request,
-answered by exactly one event. Failed requests that may pass are made again after the delay that
-the retry policy says (state ``BACKING_OFF``), a bounded number of times.
+Every action but ``PackManifest`` and the milestones (``Prepared``, ``ConditionsProven``, ``Published``,
+``Failed``, ``BrokenOff``) is one request, answered by exactly one event. Failed requests that may pass
+are made again after the delay that the retry policy says (state ``BACKING_OFF``), a bounded number of
+times.
+
+``Interrupted`` may be fed at any time. While no request to create a version is out, it ends the
+publication, and nothing was published. Later it could leave a version that HEAD does not name; so the
+request under way counts as lost, and the publication goes on to its end. A second one ends it all the
+same.
 
 What counts as a conflict is judged against the base as it was when the publication began, before
 anything was uploaded: a path that we change, that another version has changed since, and not to
@@ -41,11 +49,8 @@ from attrs import define, evolve, field
 
 from seekfs_core import names
 from seekfs_core.errors import (
-    ConditionsNotHonoured,
     ContractViolation,
     FailureKind,
-    ManifestInvalid,
-    PublishError,
     SeekfsError,
     StoreFailure,
     error_of,
@@ -53,17 +58,31 @@ from seekfs_core.errors import (
 )
 from seekfs_core.machine import Tick, advance
 from seekfs_core.manifest import Manifest
+from seekfs_core.publication_errors import (
+    always_late,
+    base_is_missing,
+    in_doubt,
+    last_version,
+    not_honoured,
+    without_head,
+)
 from seekfs_core.publication_protocol import (
+    COMMITTING,
+    OVER,
     TRANSITIONS,
     Action,
     Begin,
+    BrokenOff,
     ChangeReady,
     CheckFailed,
     ConditionsProven,
     Event,
     Failed,
     HeadRead,
+    Interrupted,
     ManifestRead,
+    Packed,
+    PackManifest,
     Prepared,
     Prove,
     Published,
@@ -87,7 +106,7 @@ from seekfs_core.rebase import (
     merged_files,
     version_of,
 )
-from seekfs_core.retry import RetryPolicy, is_passing
+from seekfs_core.retry import RetryPolicy, as_busy, is_passing
 
 PROBE_WRONG_ETAG = '"00000000000000000000000000000000"'
 """Looks like an MD5, as most ETags do, and is that of no content anybody knows."""
@@ -109,7 +128,7 @@ class Publication:
     ``publication_id`` must be of no other publication, ever (128 random bits do). ``policy``
     says how often and when requests are made again, ``rng`` jitters it. ``single_writer``
     skips the proof that the store honours conditions, and does without them where it refuses
-    requests that carry any.
+    requests that carry any. A shallow copy is a machine of its own, but for ``rng``.
     """
 
     ns: str
@@ -145,6 +164,7 @@ class Publication:
     _committed: bool = field(default=False, init=False)
     _proven: bool = field(default=False, init=False)
     _conditional: bool = field(default=True, init=False)
+    _interrupted: bool = field(default=False, init=False)
 
     # --- the one way in ---------------------------------------------------------------------------
 
@@ -171,13 +191,6 @@ class Publication:
         """When ``Tick`` is wanted, in monotonic seconds; None while a request is under way."""
         return self._due
 
-    @property
-    def is_committing(self) -> bool:
-        """Whether a version may exist that HEAD does not name yet: a driver that is interrupted
-        goes on until the machine is over, and feeds ``StoreFailed`` for the request it broke off."""
-        state = self._resume if self.state is State.BACKING_OFF else self.state
-        return state in (State.CREATING, State.READING_BACK, State.MOVING_HEAD, State.CHECKING_HEAD)
-
     # --- where we are -----------------------------------------------------------------------------
 
     def _on_begin(self, _: Begin) -> tuple[Action, ...]:
@@ -191,14 +204,7 @@ class Publication:
 
     def _on_base(self, event: ManifestRead) -> tuple[Action, ...]:
         if event.manifest is None:
-            key = names.manifest_key(self.ns, event.version)
-            return self._fail(
-                ManifestInvalid(
-                    f"HEAD of namespace {self.ns!r} names version {event.version}, and there is no {key}",
-                    ns=self.ns,
-                    version=event.version,
-                )
-            )
+            return self._fail(base_is_missing(self.ns, event.version))
         return self._adopt(event.manifest)
 
     def _on_ahead(self, event: ManifestRead) -> tuple[Action, ...]:
@@ -216,9 +222,9 @@ class Publication:
         if self._change is None:
             return
         before, after = files_of(self._base), manifest.files
-        for path in (*self._change.puts, *self._change.removals):
-            if is_change(before.get(path), after.get(path)):
-                self._winners[path] = manifest.version
+        paths = (*self._change.puts, *self._change.removals)
+        changed = (path for path in paths if is_change(before.get(path), after.get(path)))
+        self._winners = self._winners | dict.fromkeys(changed, manifest.version)
 
     def _look_ahead(self) -> tuple[Action, ...]:
         version = self._base_version() + 1
@@ -251,7 +257,7 @@ class Publication:
             return self._settle_on(base, new=False)
         version = self._base_version() + 1
         if version > names.VERSION_MAX:
-            return self._fail(PublishError(f"namespace {self.ns!r} is at the last version there can be"))
+            return self._fail(last_version(self.ns))
         self._next = Manifest(
             ns=self.ns,
             version=version,
@@ -263,7 +269,7 @@ class Publication:
         )
         if self._must_prove():
             return self._probe()
-        return self._create()
+        return self._pack(self._next)
 
     # --- the proof --------------------------------------------------------------------------------
 
@@ -293,17 +299,21 @@ class Publication:
             return self._on_request_failed(event)
         self._proven = True
         if self._next is not None:
-            return self._create()
+            return self._pack(self._next)
         self._settle(State.PREPARED)
         return (ConditionsProven(),)
 
     def _on_not_honoured(self, _: Written) -> tuple[Action, ...]:
         condition = "If-None-Match" if self.state is State.PROBING_AGAIN else "If-Match"
-        return self._fail(_not_honoured(f"the store ignores {condition} on PUT"))
+        return self._fail(not_honoured(f"the store ignores {condition} on PUT"))
 
     # --- the commit -------------------------------------------------------------------------------
 
-    def _create(self) -> tuple[Action, ...]:
+    def _pack(self, manifest: Manifest) -> tuple[Action, ...]:
+        self._settle(State.PACKING)
+        return (PackManifest(manifest),)
+
+    def _on_packed(self, _: Packed) -> tuple[Action, ...]:
         assert self._next is not None
         key = names.manifest_key(self.ns, self._next.version)
         return self._make(State.CREATING, WriteManifest(key, self._next, self._conditional))
@@ -348,23 +358,15 @@ class Publication:
         assert self._next is not None
         key = names.manifest_key(self.ns, self._next.version)
         if failure.kind in (FailureKind.PRECONDITION, FailureKind.MISSING):
-            failure = evolve(failure, kind=FailureKind.BUSY)
+            failure = as_busy(failure)
         delay = self.policy.delay(failure, self._write_attempts, self.rng)
         if delay is None:
             return self._in_doubt(error_of(failure, key=key))
         return self._wait(delay, State.CREATING, WriteManifest(key, self._next, self._conditional))
 
     def _in_doubt(self, error: SeekfsError) -> tuple[Action, ...]:
-        """Giving up on a write that may still arrive, or may have."""
         assert self._next is not None
-        return self._fail(
-            PublishError(
-                f"whether version {self._next.version} of namespace {self.ns!r} was published is not known: "
-                f"{error.detail}; publishing the same again settles it",
-                ns=self.ns,
-                version=self._next.version,
-            )
-        )
+        return self._fail(in_doubt(self.ns, self._next.version, error))
 
     # --- HEAD -------------------------------------------------------------------------------------
 
@@ -378,7 +380,7 @@ class Publication:
     def _move_head(self) -> tuple[Action, ...]:
         request = self._head_request()
         if request is None:
-            return self._fail(_not_honoured("HEAD has no ETag, so it cannot be moved safely"))
+            return self._fail(not_honoured("HEAD has no ETag, so it cannot be moved safely"))
         return self._make(State.MOVING_HEAD, request)
 
     def _head_request(self) -> WriteHead | None:
@@ -459,7 +461,7 @@ class Publication:
             return self._wait(delay, self.state, request)
         if isinstance(request, WriteProbe):
             if refuses_conditions(failure):
-                return self._fail(_not_honoured(f"the store answered a conditional PUT so: {failure.detail}"))
+                return self._fail(not_honoured(f"the store answered a conditional PUT so: {failure.detail}"))
             failure = evolve(failure, detail=f"the probe for conditional writes failed: {failure.detail}")
         error = error_of(failure, key=request.key)
         return self._in_doubt(error) if self.state is State.READING_BACK else self._fail(error)
@@ -475,7 +477,7 @@ class Publication:
         busy = StoreFailure(kind=FailureKind.BUSY, detail="other publishers were first")
         delay = patience.delay(busy, self._races_lost, self.rng)
         if delay is None:
-            return self._fail(PublishError(f"others were first {RACES_MAX} times in a row at {key}"))
+            return self._fail(always_late(key, RACES_MAX))
         self._attempts = 1
         return self._wait(delay, resume, request)
 
@@ -483,32 +485,29 @@ class Publication:
         if self.single_writer and refuses_conditions(failure):
             self._conditional = False
 
+    def _on_interrupted(self, _: Interrupted) -> tuple[Action, ...]:
+        state = self._resume if self.state is State.BACKING_OFF else self.state
+        half_done = self._next is not None and state in COMMITTING
+        if self._interrupted or not half_done:
+            if self.state not in OVER:
+                self._settle(State.BROKEN_OFF)
+            return (BrokenOff(),)
+        self._interrupted = True
+        if self.state is State.BACKING_OFF:
+            return ()
+        handler, _landings = TRANSITIONS[self.state, StoreFailed]
+        lost = StoreFailed(StoreFailure(kind=FailureKind.CUT_SHORT, detail="interrupted"))
+        actions: tuple[Action, ...] = getattr(self, handler)(lost)
+        return actions
+
     def _on_check_failed(self, event: CheckFailed) -> tuple[Action, ...]:
         return self._fail(event.error)
 
     def _fail(self, error: SeekfsError) -> tuple[Action, ...]:
         self._settle(State.FAILED)
-        if not self._committed:
-            return (Failed(error),)
-        version = self._base_version()
-        return (
-            Failed(
-                PublishError(
-                    f"version {version} of namespace {self.ns!r} is written, and HEAD could not be moved "
-                    f"to it: {error.detail}; the next publish moves it",
-                    ns=self.ns,
-                    version=version,
-                    committed=True,
-                )
-            ),
-        )
+        if self._committed:
+            error = without_head(self.ns, self._base_version(), error)
+        return (Failed(error),)
 
     def _base_version(self) -> int:
         return version_of(self._base)
-
-
-def _not_honoured(why: str) -> ConditionsNotHonoured:
-    return ConditionsNotHonoured(
-        f"{why}: two publishers could overwrite each other's versions. "
-        "--single-writer publishes all the same, where only one ever runs at a time"
-    )

@@ -1,8 +1,7 @@
 """What ``seekfs_core.publication`` hears and says, and when it may: its words and its grammar.
 
-Every action but ``Prepared``, ``ConditionsProven``, ``Published`` and ``Failed`` is one request,
-answered by exactly one event. The driver turns manifests into bytes and back; the machine
-handles their values.
+Every ``Request`` is answered by exactly one event, and so is ``PackManifest``. The driver turns
+manifests into bytes and back; the machine handles their values.
 """
 
 from __future__ import annotations
@@ -47,9 +46,14 @@ class ManifestRead:
 @frozen
 class CheckFailed:
     """Answers ``ReadHead`` or ``ReadManifest``: the object is there and is not what it should be.
-    Or ``WriteManifest``: it was not sent, since no reader would take it."""
+    Or ``PackManifest``: no reader would take it."""
 
     error: ManifestInvalid
+
+
+@frozen
+class Packed:
+    """Answers ``PackManifest``: the bytes are at hand."""
 
 
 @frozen
@@ -76,8 +80,23 @@ class ChangeReady:
     change: Change
 
 
+@frozen
+class Interrupted:
+    """Whoever runs this wants it to end; any request under way has been broken off."""
+
+
 Event: TypeAlias = (
-    Begin | HeadRead | ManifestRead | CheckFailed | Written | StoreFailed | Prove | ChangeReady | Tick
+    Begin
+    | HeadRead
+    | ManifestRead
+    | CheckFailed
+    | Packed
+    | Written
+    | StoreFailed
+    | Prove
+    | ChangeReady
+    | Interrupted
+    | Tick
 )
 
 
@@ -104,8 +123,16 @@ class WriteProbe:
 
 
 @frozen
+class PackManifest:
+    """Turn a manifest into the bytes that are stored, and keep them for ``WriteManifest``. Seconds, for a
+    million files."""
+
+    manifest: Manifest
+
+
+@frozen
 class WriteManifest:
-    """PUT the manifest, create-only unless ``create_only`` is False (``single_writer``)."""
+    """PUT the manifest that was packed, create-only unless ``create_only`` is False (``single_writer``)."""
 
     key: str
     manifest: Manifest
@@ -151,8 +178,14 @@ class Failed:
     error: SeekfsError
 
 
+@frozen
+class BrokenOff:
+    """Over, since it was interrupted: nothing is half done, or it was the second time."""
+
+
 Request: TypeAlias = ReadHead | ReadManifest | WriteProbe | WriteManifest | WriteHead
-Action: TypeAlias = Request | Prepared | ConditionsProven | Published | Failed
+Milestone: TypeAlias = Prepared | ConditionsProven | Published | Failed | BrokenOff
+Action: TypeAlias = Request | PackManifest | Milestone
 
 
 # --- states and transitions ------------------------------------------------------------------------
@@ -167,6 +200,7 @@ class State(enum.Enum):
     PROBING_CREATE = "proving: the probe is created, or is there"
     PROBING_AGAIN = "proving: creating it again must be refused"
     PROBING_MATCH = "proving: replacing it by a wrong ETag must be refused"
+    PACKING = "turning the next version into bytes"
     CREATING = "creating the next version"
     READING_BACK = "reading who created the next version"
     MOVING_HEAD = "moving HEAD to the version"
@@ -174,6 +208,7 @@ class State(enum.Enum):
     BACKING_OFF = "waiting to make a request again"
     DONE = "published"
     FAILED = "failed"
+    BROKEN_OFF = "broken off"
 
 
 S = State
@@ -183,9 +218,16 @@ _ANYWHERE = frozenset(
 )
 """Where a request waits to be made again, and so where a backoff can lead."""
 
-_AT_TIP = frozenset({S.PREPARED, S.PROBING_CREATE, S.CREATING, S.MOVING_HEAD, S.DONE, S.FAILED})
+_AT_TIP = frozenset({S.PREPARED, S.PROBING_CREATE, S.PACKING, S.MOVING_HEAD, S.DONE, S.FAILED})
 
 _RETRY = frozenset({S.BACKING_OFF, S.FAILED})
+
+COMMITTING = frozenset({S.CREATING, S.READING_BACK, S.MOVING_HEAD, S.CHECKING_HEAD})
+"""Where a version of ours may exist that HEAD does not name yet, if there is one to create."""
+
+OVER = frozenset({S.DONE, S.FAILED, S.BROKEN_OFF})
+
+_BEFORE_COMMIT = frozenset(S) - COMMITTING - OVER - {S.BACKING_OFF}
 
 TRANSITIONS: Mapping[tuple[State, type[Any]], tuple[str, frozenset[State]]] = {
     (S.NEW, Begin): ("_on_begin", frozenset({S.READING_HEAD})),
@@ -205,10 +247,11 @@ TRANSITIONS: Mapping[tuple[State, type[Any]], tuple[str, frozenset[State]]] = {
     (S.PROBING_AGAIN, Written): ("_on_not_honoured", frozenset({S.FAILED})),
     (S.PROBING_AGAIN, StoreFailed): ("_on_probe_there", frozenset({S.PROBING_MATCH}) | _RETRY),
     (S.PROBING_MATCH, Written): ("_on_not_honoured", frozenset({S.FAILED})),
-    (S.PROBING_MATCH, StoreFailed): ("_on_match_refused", frozenset({S.PREPARED, S.CREATING}) | _RETRY),
+    (S.PROBING_MATCH, StoreFailed): ("_on_match_refused", frozenset({S.PREPARED, S.PACKING}) | _RETRY),
+    (S.PACKING, Packed): ("_on_packed", frozenset({S.CREATING})),
+    (S.PACKING, CheckFailed): ("_on_check_failed", frozenset({S.FAILED})),
     (S.CREATING, Written): ("_on_created", frozenset({S.MOVING_HEAD, S.DONE, S.FAILED})),
     (S.CREATING, StoreFailed): ("_on_create_failed", frozenset({S.READING_BACK, S.FAILED})),
-    (S.CREATING, CheckFailed): ("_on_check_failed", frozenset({S.FAILED})),
     (S.READING_BACK, ManifestRead): (
         "_on_read_back",
         frozenset({S.BACKING_OFF, S.MOVING_HEAD, S.DONE, S.FAILED}),
@@ -224,6 +267,13 @@ TRANSITIONS: Mapping[tuple[State, type[Any]], tuple[str, frozenset[State]]] = {
     (S.CHECKING_HEAD, CheckFailed): ("_on_check_failed", frozenset({S.FAILED})),
     (S.CHECKING_HEAD, StoreFailed): ("_on_request_failed", _RETRY),
     (S.BACKING_OFF, Tick): ("_on_due", _ANYWHERE | {S.BACKING_OFF}),
+    (S.CREATING, Interrupted): ("_on_interrupted", frozenset({S.READING_BACK, S.BROKEN_OFF})),
+    (S.READING_BACK, Interrupted): ("_on_interrupted", _RETRY | {S.BROKEN_OFF}),
+    (S.MOVING_HEAD, Interrupted): ("_on_interrupted", frozenset({S.CHECKING_HEAD, S.BROKEN_OFF})),
+    (S.CHECKING_HEAD, Interrupted): ("_on_interrupted", _RETRY | {S.BROKEN_OFF}),
+    (S.BACKING_OFF, Interrupted): ("_on_interrupted", frozenset({S.BACKING_OFF, S.BROKEN_OFF})),
+    **{(state, Interrupted): ("_on_interrupted", frozenset({S.BROKEN_OFF})) for state in _BEFORE_COMMIT},
+    **{(state, Interrupted): ("_on_interrupted", frozenset({state})) for state in OVER},
 }
 """(state, event) to (handler, states in which it may end). ``Tick`` is harmless everywhere else."""
 

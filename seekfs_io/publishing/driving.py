@@ -6,26 +6,33 @@ again, and what a lost answer means, is the machine's to say.
 
 from __future__ import annotations
 
+import copy
 import secrets
 import threading
 
 from attrs import frozen
 
-from seekfs_core.errors import FailureKind, ManifestInvalid, SeekfsError, StoreFailure, is_absence
+from seekfs_core.errors import ManifestInvalid, SeekfsError, ShuttingDown, is_absence
 from seekfs_core.machine import Tick
-from seekfs_core.manifest import Manifest, compress_manifest, decode_manifest, encode_manifest
+from seekfs_core.manifest import Manifest, decode_manifest, pack_manifest
 from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
 from seekfs_core.publication import Publication
 from seekfs_core.publication_protocol import (
     PROBE_BODY,
+    Action,
     Begin,
+    BrokenOff,
     ChangeReady,
     CheckFailed,
     ConditionsProven,
     Event,
     Failed,
     HeadRead,
+    Interrupted,
     ManifestRead,
+    Milestone,
+    Packed,
+    PackManifest,
     Prepared,
     Prove,
     Published,
@@ -68,8 +75,7 @@ class Publishing:
         )
         self._lock = threading.Lock()
         self._proof: SeekfsError | bool = False
-        self._stored: tuple[Manifest, bytes] | None = None
-        self._sent = False  # Whether a manifest may have reached the store.
+        self._packed = b""  # Of the last manifest that was to be packed.
 
     def begin(self) -> Manifest | None:
         """The version to build on, or None where nothing was ever published."""
@@ -86,6 +92,9 @@ class Publishing:
                 except SeekfsError as error:
                     self._proof = error  # What the others that wait here hear as well.
                     raise
+                except KeyboardInterrupt:
+                    self._proof = ShuttingDown("interrupted")
+                    raise
                 assert isinstance(proven, ConditionsProven)
                 self._proof = True
             if isinstance(self._proof, SeekfsError):
@@ -99,33 +108,39 @@ class Publishing:
         return published
 
     def _until_milestone(self, event: Event) -> Prepared | ConditionsProven | Published:
-        interrupted: KeyboardInterrupt | None = None
+        """Feed ``event``, and carry out what follows. An interruption is the machine's to judge, and is
+        raised when it says that it is over."""
+        interruption: KeyboardInterrupt | None = None
+        step: Event | Milestone = event
         while True:
-            actions = self._machine.feed(event, self._patient.clock())
             try:
-                if not actions:
-                    event = self._wait()
-                    continue
-                (action,) = actions
-                match action:
-                    case Prepared() | ConditionsProven() | Published():
-                        if interrupted is not None:
-                            raise interrupted
-                        return action
-                    case Failed(error):
-                        if interrupted is not None:
-                            raise interrupted
-                        raise error
-                    case _:
-                        event = self._carry_out(action)
-            except KeyboardInterrupt as interruption:
-                if interrupted is not None or not (self._sent and self._machine.is_committing):
-                    raise
-                interrupted = interruption
-                if self._machine.next_deadline() is None:
-                    event = StoreFailed(StoreFailure(kind=FailureKind.CUT_SHORT, detail="interrupted"))
-                else:
-                    event = Tick()
+                while not isinstance(step, Milestone):
+                    step = self._step(step)
+                break
+            except KeyboardInterrupt as caught:
+                interruption, step = caught, Interrupted()
+        if interruption is not None:
+            raise interruption from (step.error if isinstance(step, Failed) else None)
+        if isinstance(step, Failed):
+            raise step.error
+        assert not isinstance(step, BrokenOff)
+        return step
+
+    def _step(self, event: Event) -> Event | Milestone:
+        """What comes of ``event``: the next one, or what was to be reached."""
+        actions = self._feed(event)
+        if not actions:
+            return self._wait()
+        (action,) = actions
+        return action if isinstance(action, Milestone) else self._carry_out(action)
+
+    def _feed(self, event: Event) -> tuple[Action, ...]:
+        """Interrupted at any point of it, the machine is as before, or has taken the event and its
+        action is lost; either way it is told so, as of a request that was broken off."""
+        machine = copy.copy(self._machine)
+        actions = machine.feed(event, self._patient.clock())
+        self._machine = machine
+        return actions
 
     def _wait(self) -> Tick:
         due = self._machine.next_deadline()
@@ -133,19 +148,20 @@ class Publishing:
         self._patient.pause(due - self._patient.clock())
         return Tick()
 
-    def _carry_out(self, request: Request) -> Event:
+    def _carry_out(self, action: Request | PackManifest) -> Event:
         try:
-            match request:
+            match action:
                 case ReadHead(key):
                     return self._read_head(key)
                 case ReadManifest(key, version):
                     return self._read_manifest(key, version)
                 case WriteProbe(key, if_match):
                     self._put(key, PROBE_BODY, create_only=if_match is None, if_match=if_match)
-                case WriteManifest(key, manifest, create_only):
-                    stored = self._stored_bytes(manifest)
-                    self._sent = True
-                    self._put(key, stored, create_only=create_only)
+                case PackManifest(manifest):
+                    self._packed = pack_manifest(manifest, max_bytes=self._manifest_bytes_max)
+                    return Packed()
+                case WriteManifest(key, _, create_only):
+                    self._put(key, self._packed, create_only=create_only)
                 case WriteHead(key, body, create_only, if_match):
                     self._put(key, body, create_only=create_only, if_match=if_match)
         except StoreError as error:
@@ -179,18 +195,6 @@ class Publishing:
 
     def _put(self, key: str, body: bytes, *, create_only: bool, if_match: str | None = None) -> None:
         self._patient.store.put(key, body, if_none_match=create_only, if_match=if_match)
-
-    def _stored_bytes(self, manifest: Manifest) -> bytes:
-        # Kept for when the same version is sent again: a million files take seconds to pack.
-        if self._stored is None or self._stored[0] is not manifest:
-            plain = encode_manifest(manifest)
-            if len(plain) > self._manifest_bytes_max:
-                raise ManifestInvalid(
-                    f"the manifest of version {manifest.version} would have {len(plain)} bytes; readers take "
-                    f"at most {self._manifest_bytes_max} (manifest.max_mib)"
-                )
-            self._stored = (manifest, compress_manifest(plain))
-        return self._stored[1]
 
 
 def read_head(patient: PatientStore, ns: str) -> int | None:

@@ -53,7 +53,7 @@ from seekfs_core.machine import Machine, Tick
 from seekfs_core.manifest import Manifest
 from seekfs_core.pages import PageKey
 from seekfs_core.plan import plan_read
-from seekfs_core.publication_protocol import Begin
+from seekfs_core.publication_protocol import Begin, Packed
 from seekfs_core.retry import RetryPolicy
 from seekfs_core.segment_layout import shares_of
 from tests.core.model_fetch import Watched
@@ -246,7 +246,7 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
         ),
     ),
     tier.TierHealth: (a_tier, ()),
-    publication.Publication: (a_publication, (Begin(),)),
+    publication.Publication: (a_publication, (Begin(), Packed())),
     retention.RamRetention: (a_ram_retention, (retention.PageUnpinned(KEY),)),
     segments.SegmentLog: (a_segment_log, ()),
     reuse.Reuse: (a_reuse, ()),

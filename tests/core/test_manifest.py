@@ -24,6 +24,7 @@ from seekfs_core.manifest import (
     decode_manifest,
     encode_manifest,
     pack_crcs,
+    pack_manifest,
 )
 from seekfs_core.pages import file_key
 
@@ -397,6 +398,15 @@ def test_the_limit_is_exact_and_the_same_for_both_forms() -> None:
         assert decode(stored, version=42, max_bytes=len(GOLDEN)).version == 42
         with pytest.raises(ManifestInvalid, match=r"manifest\.max_mib"):
             decode(stored, version=42, max_bytes=len(GOLDEN) - 1)
+
+
+def test_what_would_be_refused_is_not_packed() -> None:
+    read = decode(GOLDEN, version=42)
+    stored = pack_manifest(read, max_bytes=len(GOLDEN))
+    assert stored == compress_manifest(GOLDEN)
+    with pytest.raises(ManifestInvalid, match=r"would have .* at most .* \(manifest\.max_mib\)") as raised:
+        pack_manifest(read, max_bytes=len(GOLDEN) - 1)
+    assert raised.value.context["version"] == 42
 
 
 def test_a_bomb_costs_no_more_than_the_limit() -> None:

@@ -15,6 +15,7 @@ import itertools
 import random
 from collections.abc import Iterator
 
+import attrs
 import pytest
 from attrs import define, field, frozen
 from hypothesis import given, settings
@@ -40,13 +41,17 @@ from seekfs_core.publication_protocol import (
     TRANSITIONS,
     Action,
     Begin,
+    BrokenOff,
     ChangeReady,
     CheckFailed,
     ConditionsProven,
     Event,
     Failed,
     HeadRead,
+    Interrupted,
     ManifestRead,
+    Packed,
+    PackManifest,
     Prepared,
     Prove,
     Published,
@@ -64,6 +69,7 @@ from seekfs_core.rebase import Change, Counts
 from seekfs_core.retry import RetryPolicy
 
 NS = "dev"
+PACKED = Packed()
 POLICY = RetryPolicy(attempts_max=3, backoff_seconds_initial=0.1)
 
 
@@ -190,7 +196,9 @@ class Publisher:
     request: Request | None = field(default=None, init=False)
     asked: list[Request] = field(factory=list, init=False)
     now: float = 0.0
-    outcome: Published | Failed | None = field(default=None, init=False)
+    outcome: Published | Failed | BrokenOff | None = field(default=None, init=False)
+    interruptions: int = field(default=0, init=False)
+    packing: Event = PACKED
     dead: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -212,7 +220,9 @@ class Publisher:
                     self._take(self.machine.feed(event, self.now))
                 case ConditionsProven():
                     self._take(self.machine.feed(ChangeReady(self.change), self.now))
-                case Published() | Failed():
+                case PackManifest():
+                    self._take(self.machine.feed(self.packing, self.now))
+                case Published() | Failed() | BrokenOff():
                     self.outcome = action
                 case _:
                     assert self.request is None, "two requests at once"
@@ -249,7 +259,14 @@ class Publisher:
                 event = failed(FailureKind.BUSY)
         self._take(self.machine.feed(event, self.now))
 
-    def run(self, fates: Iterator[Fate] | None = None) -> Published | Failed:
+    def interrupt(self, *, applied: bool) -> None:
+        """Break off the request under way, which the bucket may have heard of."""
+        if self.request is not None and applied:
+            self.bucket.serve(self.request)
+        self.interruptions += 1
+        self._take(self.machine.feed(Interrupted(), self.now))
+
+    def run(self, fates: Iterator[Fate] | None = None) -> Published | Failed | BrokenOff:
         for _ in range(2000):
             if self.outcome is not None:
                 return self.outcome
@@ -316,6 +333,8 @@ def check_chain(bucket: Bucket, publishers: list[Publisher]) -> None:
             assert bucket.head() >= publisher.outcome.manifest.version
         if isinstance(publisher.outcome, Failed) and certain(publisher.outcome.error):
             assert publisher.id not in seen, "said to have failed, and published"
+        if isinstance(publisher.outcome, BrokenOff) and publisher.interruptions == 1:
+            assert publisher.id not in seen, "broken off, and published"
 
 
 # --- one publisher --------------------------------------------------------------------------------
@@ -645,6 +664,106 @@ def test_killed_at_each_step_and_another_goes_on(index: int, applied: bool) -> N
     assert bucket.head() == manifest.version == len(bucket.chain())
 
 
+@pytest.mark.parametrize("index", range(12))
+@pytest.mark.parametrize("applied", [True, False])
+@pytest.mark.parametrize("fate", [Fate.FINE, Fate.LOST, Fate.BUSY])
+def test_interrupted_at_each_step_it_is_published_or_nothing_is(
+    index: int, applied: bool, fate: Fate
+) -> None:
+    """``fate`` is that of the request before: so it is interrupted while it waits, too."""
+    bucket = Bucket()
+    publish(bucket, ("x", 9))
+    publisher = Publisher(bucket, "p", change(("a", 1)))
+    for step in range(index):
+        if not publisher.over:
+            publisher.step(fate if step == index - 1 else Fate.FINE)
+    was_over = publisher.over
+    asked_for = any(isinstance(request, WriteManifest) for request in publisher.asked)
+    publisher.interrupt(applied=applied)
+    if was_over or not asked_for:
+        assert isinstance(publisher.outcome, BrokenOff)
+        assert publisher.request is None
+    else:
+        assert isinstance(publisher.run(), Published)
+    assert bucket.head() == len(bucket.chain()) == (2 if asked_for else 1)
+    if not was_over:
+        check_chain(bucket, [publisher])
+    publish(bucket, ("b", 2))
+
+
+def test_a_second_interruption_ends_it_wherever_it_is() -> None:
+    for index in range(12):
+        bucket = Bucket()
+        publisher = Publisher(bucket, "p", change(("a", 1)))
+        while not isinstance(publisher.request, WriteManifest):
+            publisher.step()
+        publisher.interrupt(applied=True)
+        for _ in range(index):
+            if not publisher.over:
+                publisher.step(Fate.BUSY if index % 2 else Fate.FINE)
+        publisher.interrupt(applied=False)
+        assert isinstance(publisher.outcome, BrokenOff)
+        assert publisher.machine.next_deadline() is None
+        # The next publisher finds the version, and HEAD behind it.
+        again = Publisher(bucket, "again", change(("a", 1)))
+        assert again.run() == published(bucket.chain()[0], unchanged=1)
+        assert bucket.head() == 1
+
+
+def test_nothing_of_ours_is_half_done_when_another_was_first() -> None:
+    bucket = Bucket()
+    slow = Publisher(bucket, "slow", change(("a", 1)))
+    while not isinstance(slow.request, WriteManifest):
+        slow.step()
+    publish(bucket, ("b", 1))
+    slow.step()
+    slow.step()
+    assert slow.machine.state is State.BACKING_OFF
+    slow.interrupt(applied=False)
+    assert isinstance(slow.outcome, BrokenOff)
+    check_chain(bucket, [slow])
+
+
+def test_a_head_that_others_left_behind_is_not_ours_to_finish() -> None:
+    bucket = Bucket()
+    dead = Publisher(bucket, "dead", change(("a", 1)))
+    while not isinstance(dead.request, WriteHead):
+        dead.step()
+    again = Publisher(bucket, "again", change(("a", 1)))
+    while not isinstance(again.request, WriteHead):
+        again.step()
+    again.interrupt(applied=False)
+    assert isinstance(again.outcome, BrokenOff)
+
+
+def test_a_version_that_no_reader_would_take_is_not_sent() -> None:
+    refusal = ManifestInvalid("too long")
+    publisher = Publisher(Bucket(), "p", change(("a", 1)), packing=CheckFailed(refusal))
+    assert publisher.error() is refusal
+    assert not [request for request in publisher.asked if isinstance(request, WriteManifest)]
+
+
+def everything_of(machine: Publication) -> dict[str, object]:
+    return attrs.asdict(machine, recurse=False, filter=lambda field, _: field.name != "rng")
+
+
+def test_a_copy_is_a_machine_of_its_own() -> None:
+    """A driver that is interrupted in the middle of ``feed`` falls back on the machine as it was."""
+    bucket = Bucket()
+    publisher = Publisher(bucket, "p", change(("a", 1), ("b", 1)))
+    rivals = [("a", 1)]
+    while not publisher.over:
+        if rivals and isinstance(publisher.request, WriteManifest):
+            publish(bucket, rivals.pop())
+        kept = publisher.machine
+        before = copy.deepcopy(everything_of(kept))
+        publisher.machine = copy.copy(kept)
+        publisher.step()
+        assert everything_of(kept) == before
+    assert publisher.machine._winners == {"a": 1}
+    assert isinstance(publisher.outcome, Published)
+
+
 @pytest.mark.parametrize("kind", [FailureKind.UNREACHABLE, FailureKind.BUSY, FailureKind.TIMED_OUT])
 @pytest.mark.parametrize("kinds", [ReadHead, ReadManifest, WriteProbe, WriteManifest, WriteHead])
 def test_a_store_that_stays_away_ends_the_publication(kind: FailureKind, kinds: type[Request]) -> None:
@@ -764,6 +883,7 @@ class Step:
     who: int
     fate: Fate
     dies: bool
+    interrupted: bool
     deliver: bool
 
 
@@ -772,6 +892,7 @@ steps = st.builds(
     st.integers(0, 3),
     fates,
     st.sampled_from([False] * 30 + [True]),
+    st.sampled_from([False] * 20 + [True]),
     st.sampled_from([False, False, True]),
 )
 paths = st.sampled_from(["a", "b", "c", "d"])
@@ -799,7 +920,10 @@ def test_any_interleaving_of_publishers_keeps_what_was_acknowledged(
         publisher = publishers[step.who % len(publishers)]
         if publisher.over:
             continue
-        publisher.step(step.fate)
+        if step.interrupted:
+            publisher.interrupt(applied=step.fate is Fate.LOST)
+        else:
+            publisher.step(step.fate)
         publisher.dead = step.dies
         assert bucket.head() >= head
         head = bucket.head()
@@ -821,10 +945,12 @@ EVENTS: list[Event] = [
     HeadRead(1, '"e"'),
     ManifestRead(1, None),
     CheckFailed(ManifestInvalid("no")),
+    Packed(),
     Written(),
     failed(FailureKind.BUSY),
     Prove(),
     ChangeReady(change()),
+    Interrupted(),
     Tick(),
 ]
 
@@ -841,7 +967,13 @@ def in_each_state() -> dict[State, Publication]:
     prepared.feed(Begin(), 0.0)
     prepared.feed(HeadRead(None, None), 0.0)
     prepared.feed(ManifestRead(1, None), 0.0)
-    found[State.PREPARED] = prepared
+    found[State.PREPARED] = copy.deepcopy(prepared)
+    prepared.single_writer = True
+    prepared.feed(ChangeReady(change(("a", 1))), 0.0)
+    prepared.feed(ManifestRead(1, None), 0.0)
+    found[State.PACKING] = copy.deepcopy(prepared)
+    prepared.feed(Interrupted(), 0.0)
+    found[State.BROKEN_OFF] = prepared
     for index, fate in itertools.product(range(14), (Fate.FINE, Fate.LOST, Fate.BUSY)):
         bucket = Bucket()
         if index % 2:
