@@ -13,6 +13,9 @@ what a caller gets to see. The layout of the bucket (docs/SPEC.md, section 2)::
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+from attrs import frozen
 
 from seekfs_core.errors import InvalidName, ManifestInvalid
 
@@ -39,6 +42,7 @@ _HEAD = re.compile(rb"(?:v-?)?([0-9]+)\n?")
 _PATH_STARTS_SUSPECT = ("", ".", "/")
 _KEY_STARTS_SUSPECT = ("", ".")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+_OWN_KEY = re.compile(rf"namespaces/({_NAMESPACE.pattern})/(HEAD|manifests/v-[0-9]+\.json\.gz)")
 
 
 def namespace_fault(ns: str) -> str | None:
@@ -105,6 +109,46 @@ def _length_fault(text: str, bytes_max: int) -> str | None:
         return None
     length = len(text.encode("utf-8"))
     return None if length <= bytes_max else f"is {length} bytes long; at most {bytes_max} are allowed"
+
+
+@frozen
+class NoPath:
+    """Why no file can be made of a key; ``reason`` goes behind the key and a colon."""
+
+    reason: str
+
+
+def path_of_key(prefix: str, key: str) -> str | NoPath:
+    """The path of the object at ``key``, which begins with ``prefix``, in a version of what is there already.
+
+    seekfs's own objects cannot be files of it: HEAD is replaced by the very version that would have it.
+    """
+    own = _own_object(key)
+    if own is not None:
+        return NoPath(f"it is seekfs's own {own}")
+    path = key[len(prefix) :]
+    fault = path_fault(path)
+    if fault is not None:
+        return NoPath(f"{path!r} {fault}")
+    fault = object_key_fault(key)
+    return path if fault is None else NoPath(f"as a key it {fault}")
+
+
+def _own_object(key: str) -> str | None:
+    if key == PROBE_KEY:
+        return "probe for conditional writes"
+    own = _OWN_KEY.fullmatch(key)
+    if own is None:
+        return None
+    return f"{'HEAD' if own[2] == 'HEAD' else 'manifest'} of namespace {own[1]!r}"
+
+
+def meant_prefix(prefix: str, left_out: Iterable[str]) -> str | None:
+    """``prefix`` with the slash that was forgotten, if one was: keys go on with it, and no path begins so."""
+    if not prefix or prefix.endswith("/"):
+        return None
+    meant = f"{prefix}/"
+    return meant if any(key.startswith(meant) for key in left_out) else None
 
 
 def check_namespace(ns: str) -> str:

@@ -179,7 +179,7 @@ def manifest() -> None:
     metavar="KEYPREFIX",
     help="Where the keys begin; it is taken off to make the path. By default files/ of NS.",
 )
-@click.option("--skip-invalid", is_flag=True, help="Keys that cannot be a path are no failure.")
+@click.option("--skip-invalid", is_flag=True, help="Keys that are left out are no failure.")
 @overwrite_option
 @single_writer_option
 @config_option
@@ -218,9 +218,10 @@ def manifest_gen(
         emit(sentence_of(result.published))
     for each in result.left_out:
         say(f"left out {each.key!r}: {each.reason}")
+    if result.meant_prefix is not None:
+        say(f"did you mean --from-prefix {shlex.quote(result.meant_prefix)} ?")
     if result.left_out and not skip_invalid:
-        keys = count(len(result.left_out), "key")
-        say(f"{keys} cannot be a path; --skip-invalid takes that for no failure")
+        say(f"{count(len(result.left_out), 'key')} left out; --skip-invalid takes that for no failure")
         raise Failed
 
 

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from seekfs_core.errors import BadRequest, NoSuchObject
 from seekfs_core.manifest import FileEntry
-from seekfs_core.names import check_namespace, check_path, files_prefix, object_key_fault, path_fault
+from seekfs_core.names import NoPath, check_namespace, check_path, files_prefix, meant_prefix, path_of_key
 from seekfs_core.rebase import Change
 from seekfs_io.config import Config
 from seekfs_io.objects.base import ObjectStat, ObjectStore
@@ -21,7 +21,7 @@ from seekfs_io.publishing.scanning import scanner_of
 
 @frozen
 class LeftOut:
-    """A key of the bucket that cannot be a path, and why."""
+    """A key of the bucket of which no file can be made, and why."""
 
     key: str
     reason: str
@@ -29,10 +29,12 @@ class LeftOut:
 
 @frozen(kw_only=True)
 class GenerateResult:
-    """``left_out`` is to be told, and is a failure unless the user said to skip such keys."""
+    """``left_out`` is to be told, and is a failure unless the user said to skip such keys.
+    ``meant_prefix`` is what was probably meant, where that is why."""
 
     published: PublishResult
     left_out: tuple[LeftOut, ...]
+    meant_prefix: str | None = None
 
 
 def generate(
@@ -49,7 +51,7 @@ def generate(
     """Publish a version that has objects which are in the bucket already, each read once.
 
     Without ``paths`` these are all objects under ``files/``, or under ``from_prefix``: a prefix of
-    keys, which is taken off to make the path. Keys that cannot be a path are left out and returned.
+    keys, which is taken off to make the path. Keys of which no file can be made are left out and returned.
     """
     check_namespace(ns)
     prefix = files_prefix(ns) if from_prefix is None else from_prefix
@@ -75,7 +77,11 @@ def generate(
     puts = {entry.path: entry for entry in entries}
     change = Change(puts=puts, overwrite=overwrite, created_at=int(time.time()))
     result = result_of(publishing, change, ns)
-    return GenerateResult(published=result, left_out=tuple(left_out))
+    return GenerateResult(
+        published=result,
+        left_out=tuple(left_out),
+        meant_prefix=meant_prefix(prefix, (each.key for each in left_out)),
+    )
 
 
 def _named_objects(
@@ -87,9 +93,9 @@ def _named_objects(
     for path in dict.fromkeys(paths):
         check_path(path)
         key = prefix + path
-        fault = object_key_fault(key)
-        if fault is not None:
-            raise BadRequest(f"key {key!r} {fault}")
+        named = path_of_key(prefix, key)
+        if isinstance(named, NoPath):
+            raise BadRequest(f"key {key!r}: {named.reason}")
         stat = patient.stat(key)
         if stat is None:
             missing.append(key)
@@ -104,10 +110,9 @@ def _listed_objects(patient: PatientStore, prefix: str) -> tuple[dict[str, Objec
     found: dict[str, ObjectStat] = {}
     left_out: list[LeftOut] = []
     for stat in patient.listing(prefix):
-        path = stat.key[len(prefix) :]
-        fault = path_fault(path) or object_key_fault(stat.key)
-        if fault is None:
-            found[path] = stat
+        path = path_of_key(prefix, stat.key)
+        if isinstance(path, NoPath):
+            left_out.append(LeftOut(stat.key, path.reason))
         else:
-            left_out.append(LeftOut(stat.key, f"{path!r} {fault}"))
+            found[path] = stat
     return found, left_out

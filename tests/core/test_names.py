@@ -105,6 +105,62 @@ def test_keys_that_are_refused(key: str, why: str) -> None:
         names.check_object_key(key)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "key", "path"),
+    [
+        ("namespaces/dev/files/", "namespaces/dev/files/a/b", "a/b"),
+        ("raw/", "raw/a", "a"),
+        ("raw", "rawer", "er"),
+        ("", "a", "a"),
+        ("", "a/HEAD", "a/HEAD"),
+        ("", "namespaces/Not one/HEAD", "namespaces/Not one/HEAD"),
+        ("", "namespaces/dev/files/HEAD", "namespaces/dev/files/HEAD"),
+        ("", "namespaces/dev/manifests/v-1.json.gz.bak", "namespaces/dev/manifests/v-1.json.gz.bak"),
+        ("namespaces/dev/", "namespaces/dev/objects/00", "objects/00"),
+        ("a//", "a//b", "b"),
+    ],
+)
+def test_the_path_of_a_key(prefix: str, key: str, path: str) -> None:
+    assert names.path_of_key(prefix, key) == path
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key", "why"),
+    [
+        ("raw", "raw/a", "'/a' begins with '/'"),
+        ("raw/", "raw/", "'' is empty"),
+        ("raw/", "raw/a/", "'a/' ends with '/'"),
+        ("", "a\tb", "'a\\tb' has the control character U+0009 at 1"),
+        ("../", "../a", "as a key it has a segment '..'"),
+        ("x" * 1000 + "/", "x" * 1000 + "/" + "y" * 24, "as a key it is 1025 bytes long"),
+        ("", "namespaces/dev/HEAD", "it is seekfs's own HEAD of namespace 'dev'"),
+        ("namespaces/", "namespaces/d.2/HEAD", "it is seekfs's own HEAD of namespace 'd.2'"),
+        ("namespaces/dev/", names.head_key("dev"), "is seekfs's own HEAD of namespace 'dev'"),
+        ("", names.manifest_key("dev", names.VERSION_MAX), "is seekfs's own manifest of namespace 'dev'"),
+        ("", names.PROBE_KEY, "it is seekfs's own probe for conditional writes"),
+    ],
+)
+def test_keys_of_which_no_file_can_be_made(prefix: str, key: str, why: str) -> None:
+    found = names.path_of_key(prefix, key)
+    assert isinstance(found, names.NoPath)
+    assert why in found.reason
+
+
+@pytest.mark.parametrize(
+    ("prefix", "left_out", "meant"),
+    [
+        ("raw", ["raw/a", "raw/b"], "raw/"),
+        ("raw", ["rawer\t", "raw/b"], "raw/"),
+        ("raw", ["rawer\t"], None),
+        ("raw", [], None),
+        ("raw/", ["raw//a"], None),
+        ("", ["/a"], None),
+    ],
+)
+def test_a_slash_that_was_forgotten(prefix: str, left_out: list[str], meant: str | None) -> None:
+    assert names.meant_prefix(prefix, left_out) == meant
+
+
 def test_a_huge_name_is_not_repeated_in_the_error() -> None:
     with pytest.raises(InvalidName) as caught:
         names.check_path("x" * 10_000_000)

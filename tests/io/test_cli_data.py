@@ -146,9 +146,30 @@ def test_gen_names_keys_that_cannot_be_a_path(seekfs: Seekfs, files: Path) -> No
     assert ran.status == 1
     assert [each["key"] for each in ran.json["left_out"]] == ["namespaces/old/files/sub/b ☃.txt"]
     assert "left out 'namespaces/old/files/sub/b ☃.txt'" in ran.err
-    assert "1 key cannot be a path; --skip-invalid" in ran.err
+    assert "did you mean --from-prefix namespaces/old/files/sub/ ?" in ran.err
+    assert "1 key left out; --skip-invalid" in ran.err
     ran = seekfs.done(*arguments, "--skip-invalid")
     assert len(ran.json["left_out"]) == 1
+
+
+def test_gen_leaves_out_what_is_its_own_and_can_be_verified_ever_after(seekfs: Seekfs, files: Path) -> None:
+    """HEAD is another object as soon as the version that would have it is published."""
+    seekfs.done("publish", "dev", str(files))
+    arguments = ["manifest", "gen", "all", "--from-prefix", "", "--json"]
+    first, again = seekfs(*arguments), seekfs(*arguments)
+    assert [(ran.status, ran.json["version"]) for ran in (first, again)] == [(1, 1), (1, 1)]
+    own = [{each["key"] for each in ran.json["left_out"]} for ran in (first, again)]
+    assert own[0] == {
+        ".seekfs/conditional-writes-probe", "namespaces/dev/HEAD", "namespaces/dev/manifests/v-1.json.gz"
+    }  # fmt: skip
+    assert own[1] - own[0] == {"namespaces/all/HEAD", "namespaces/all/manifests/v-1.json.gz"}
+    assert "left out 'namespaces/dev/HEAD': it is seekfs's own HEAD of namespace 'dev'" in first.err
+    assert "did you mean" not in first.err
+    assert len(seekfs.done("manifest", "ls", "all").lines) == 3
+    seekfs.done("manifest", "verify", "all")
+    ran = seekfs("manifest", "gen", "all", "HEAD", "--from-prefix", "namespaces/dev/")
+    assert (ran.status, ran.out) == (1, b"")
+    assert "is seekfs's own HEAD of namespace 'dev'" in ran.err
 
 
 # -- looking at versions -------------------------------------------------------------------------
