@@ -1,4 +1,5 @@
-"""How ``cache.l1_memory_gib`` is divided, in bytes: pages in RAM, and what stands in for a disk.
+"""What ``cache.l1_memory_gib`` comes to, and how it is divided, in bytes: pages in RAM, and what stands
+in for a disk.
 
 With L2 on disk all of it is L1's. The ``mem`` backend has half of it, of which a part is for the
 shelf of manifests that the disk would hold otherwise.
@@ -7,6 +8,10 @@ shelf of manifests that the disk would hold otherwise.
 from __future__ import annotations
 
 from attrs import frozen
+
+USABLE_PART = 2
+"""Pages have at most this part of the memory there is: buffers, trainers and the kernel's own cache
+live on the same machine."""
 
 SHELF_PART = 16
 """The shelf has this part of the ``mem`` backend's half."""
@@ -19,6 +24,14 @@ class MemoryShares:
     l1_bytes: int
     l2_bytes: int
     shelf_bytes: int
+
+
+def memory_ceiling_of(asked_bytes: int, available_bytes: int | None) -> int:
+    """The ceiling of pages in memory, where ``asked_bytes`` were asked for and ``available_bytes`` are all
+    that the machine or the control group has; None: unknown, no cap."""
+    if available_bytes is None:
+        return asked_bytes
+    return min(asked_bytes, available_bytes // USABLE_PART)
 
 
 def memory_shares_of(ceiling_bytes: int, *, holds_l2: bool) -> MemoryShares:

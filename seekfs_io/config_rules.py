@@ -21,8 +21,13 @@ from attrs import field, frozen
 
 from seekfs_core.names import VERSION_MAX, namespace_fault
 
+KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
+_UNIT_NAMES = {MIB: "MiB", GIB: "GiB"}
+
+SIZE_BYTES_MIN = 64 * KIB
+"""The smallest page: whatever holds pages, or asks for some, is no smaller."""
 
 SIZE_BYTES_MAX = 1 << 60
 """1 EiB: more than any machine has, and far from where byte counts overflow 64 bits."""
@@ -65,30 +70,36 @@ def number(
     above_low: bool = False,
     whole: bool = False,
     multiple: tuple[float, str] | None = None,
+    allowed: str = "",
 ) -> Rule:
     """A finite number from ``low`` (or only above it) to ``high``; a bool is not a number.
 
-    ``multiple`` is a divisor and how it is called in the message.
+    ``multiple`` is a divisor and how it is called in the message. ``allowed`` is another message.
     """
     kind = "a whole number" if whole else "a number"
     bounds = f"above {low:,g} and at most {high:,g}" if above_low else f"from {low:,g} to {high:,g}"
-    allowed = f"{kind} {bounds}" + (f", a multiple of {multiple[1]}" if multiple else "")
+    what = allowed or f"{kind} {bounds}" + (f", a multiple of {multiple[1]}" if multiple else "")
 
     def accept(value: object) -> object:
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise Refused(allowed)
+            raise Refused(what)
         if not math.isfinite(value) or not low <= value <= high or (above_low and value == low):
-            raise Refused(allowed)
+            raise Refused(what)
         if multiple and value % multiple[0]:
-            raise Refused(allowed)
+            raise Refused(what)
         return value
 
     return Rule(accept=accept, read=_read_number)
 
 
-def size(unit_bytes: int) -> Rule:
-    """A size above nothing, counted in units of ``unit_bytes``; fractions are fine."""
-    return number(0, SIZE_BYTES_MAX / unit_bytes, above_low=True)
+def size(unit_bytes: int, *, bytes_min: int = SIZE_BYTES_MIN) -> Rule:
+    """A size, counted in units of ``unit_bytes``; fractions are fine. ``bytes_min`` is whole KiB: a
+    fraction that comes to no bytes at all is a ceiling under which nothing works."""
+    return number(
+        bytes_min / unit_bytes,
+        SIZE_BYTES_MAX / unit_bytes,
+        allowed=f"a size in {_UNIT_NAMES[unit_bytes]}, at least {bytes_min // KIB} KiB and at most 1 EiB",
+    )
 
 
 def boolean() -> Rule:

@@ -15,9 +15,11 @@ import attrs
 from attrs import Factory, field, frozen
 
 from seekfs_core.budget import GetBudget
+from seekfs_core.memory_layout import memory_ceiling_of
 from seekfs_core.retry import RetryPolicy
 from seekfs_io.config_rules import (
     GIB,
+    KIB,
     MIB,
     ListenAddress,
     Rule,
@@ -73,12 +75,8 @@ class CacheConfig:
 
     @property
     def l1_memory_bytes(self) -> int:
-        """The ceiling of pages in memory (L1, and L2 where that is ``mem``): what was asked for, and at most
-        half of the memory there is."""
-        asked = int(self.l1_memory_gib * GIB)
-        if self.memory_bytes_available is None:
-            return asked
-        return min(asked, self.memory_bytes_available // 2)
+        """The ceiling of pages in memory (L1, and L2 where that is ``mem``)."""
+        return memory_ceiling_of(int(self.l1_memory_gib * GIB), self.memory_bytes_available)
 
     @property
     def l1_is_capped(self) -> bool:
@@ -159,7 +157,7 @@ class S3Config:
 @frozen(kw_only=True)
 class ManifestConfig:
     head_ttl_sec: float = _key(10, number(0, YEAR_SECONDS))
-    max_mib: float = _key(1024, size(MIB))
+    max_mib: float = _key(1024, size(MIB, bytes_min=KIB))
     pins: Mapping[str, int] = _key(Factory(dict), pins())
 
     @property
@@ -170,8 +168,8 @@ class ManifestConfig:
 @frozen(kw_only=True)
 class ApiConfig:
     listen: str = _key("127.0.0.1:7070", listen_address())
-    readv_max_mib: float = _key(4096, size(MIB))
-    request_max_mib: float = _key(64, size(MIB))
+    readv_max_mib: float = _key(4096, size(MIB, bytes_min=KIB))
+    request_max_mib: float = _key(64, size(MIB, bytes_min=KIB))
     request_deadline_sec: float = _key(120, number(0, DAY_SECONDS, above_low=True))
     send_timeout_sec: float = _key(30, number(0, DAY_SECONDS, above_low=True))
     drain_sec: float = _key(60, number(0, DAY_SECONDS))

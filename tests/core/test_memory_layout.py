@@ -5,7 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seekfs_core.memory_layout import SHELF_PART, MemoryShares, memory_shares_of
+from seekfs_core.memory_layout import SHELF_PART, MemoryShares, memory_ceiling_of, memory_shares_of
+
+
+@given(st.integers(0, 1 << 60), st.none() | st.integers(0, 1 << 60))
+def test_at_most_half_of_the_memory_there_is(asked_bytes: int, available_bytes: int | None) -> None:
+    ceiling = memory_ceiling_of(asked_bytes, available_bytes)
+    if available_bytes is None or 2 * asked_bytes <= available_bytes:
+        assert ceiling == asked_bytes
+    else:
+        assert available_bytes - 1 <= 2 * ceiling <= available_bytes
 
 
 def test_with_a_disk_all_memory_is_for_pages_in_ram() -> None:

@@ -238,12 +238,14 @@ WRONG_VALUES: list[tuple[str, str]] = [
     ("cache.slab_size_mib", "1.001"),
     ("cache.slab_size_mib", "nan"),
     ("cache.l1_memory_gib", "0"),
+    ("cache.l1_memory_gib", "1e-5"),
     ("cache.l1_memory_gib", "-1"),
     ("cache.l1_memory_gib", "inf"),
     ("cache.l1_memory_gib", "nan"),
     ("cache.l1_memory_gib", "[1]"),
     ("cache.l2_ssd_gib", "1e300"),
     ("cache.inflight_mib", "{}"),
+    ("cache.inflight_mib", "0.06"),
     ("cache.l2.backend", '"disk"'),
     ("cache.l2.backend", "1"),
     ("cache.l2.segment_path", '""'),
@@ -271,6 +273,7 @@ WRONG_VALUES: list[tuple[str, str]] = [
     ("s3.get_budget_burst", "1.5"),
     ("s3.get_budget_burst", "true"),
     ("s3.range_coalesce_max_mib", "0"),
+    ("s3.range_coalesce_max_mib", "1e-7"),
     ("s3.max_inflight_gets", "0"),
     ("s3.max_inflight_gets", "1e1"),
     ("s3.retry_max_attempts", "0"),
@@ -282,6 +285,7 @@ WRONG_VALUES: list[tuple[str, str]] = [
     ("s3.secret_access_key", '"a\\nb"'),
     ("manifest.head_ttl_sec", "-0.1"),
     ("manifest.max_mib", "0"),
+    ("manifest.max_mib", "1e-7"),
     ("manifest.pins", "[]"),
     ("manifest.pins", "{ dev = 0 }"),
     ("manifest.pins", "{ dev = 9223372036854775808 }"),
@@ -303,7 +307,9 @@ WRONG_VALUES: list[tuple[str, str]] = [
     ("api.listen", f'"unix:/{"x" * 107}"'),
     ("api.listen", "7070"),
     ("api.readv_max_mib", "0"),
+    ("api.readv_max_mib", "9e-4"),
     ("api.request_max_mib", "nan"),
+    ("api.request_max_mib", "1e-7"),
     ("api.request_deadline_sec", "0"),
     ("api.send_timeout_sec", "0"),
     ("api.drain_sec", "-1"),
@@ -321,6 +327,19 @@ def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(
     found = problems_of(write(tmp_path, toml(values)))
     assert list(found) == [key]
     assert "it must be" in found[key] or "give" in found[key]
+
+
+def test_the_smallest_sizes_are_taken_and_named(tmp_path: Path) -> None:
+    smallest = {"s3.range_coalesce_max_mib": 1 / 16, "manifest.max_mib": 1 / 1024}
+    smallest |= {"api.readv_max_mib": 1 / 1024, "api.request_max_mib": 1 / 1024}
+    config = load(overrides=smallest)
+    assert config.s3.range_coalesce_max_bytes == 64 * 1024
+    assert config.manifest.max_bytes == config.api.readv_max_bytes == config.api.request_max_bytes == 1024
+    found = problems_of(overrides={key: value * 0.999 for key, value in smallest.items()})
+    for key, what in found.items():
+        least = "64 KiB" if key.startswith("s3.") else "1 KiB"
+        assert what.endswith(f"is not allowed: it must be a size in MiB, at least {least} and at most 1 EiB")
+    assert set(found) == set(smallest)
 
 
 def test_wrong_values_cover_every_key_that_can_be_wrong() -> None:
