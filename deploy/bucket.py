@@ -25,7 +25,7 @@ COMPARE_BYTES = 1 << 20
 def check(store: ObjectStore, config: Config) -> None:
     where = f"{config.s3.endpoint or 'AWS'}, bucket {config.s3.bucket}"
     try:
-        next(iter(store.list("namespaces/")), None)
+        store.list_page("namespaces/")
     except StoreError as error:
         if error.failure.kind is not FailureKind.MISSING:
             raise

@@ -27,7 +27,7 @@ Versions:
 | ``sending``     | whether a file is sent whole or in parts, and asked for first |
 | ``transfer_layout`` | how memory is divided when files are sent and objects read through |
 | ``creation``    | how an object is put where there is none, and what a lost answer means |
-| ``listing``     | how a listing that breaks off goes on |
+| ``listing``     | how the pages of a listing make one, also where it breaks off |
 | ``heads``       | which versions are remembered as current over a restart, and for which bucket |
 
 Reading:

@@ -14,11 +14,9 @@ from datetime import UTC, datetime
 from typing import NoReturn
 from urllib.parse import unquote_plus
 
-from attrs import frozen
-
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.store_answers import ContentRange, kind_of_answer
-from seekfs_io.objects.base import ObjectStat, StoreError
+from seekfs_io.objects.base import ListPage, ObjectStat, StoreError
 
 ERROR_BYTES_MAX = 64 << 10
 """An error document has a few hundred bytes; what is longer is not read."""
@@ -149,14 +147,6 @@ def child_text(element: ElementTree.Element, name: str) -> str | None:
         if _name(child) == name:
             return child.text or ""
     return None
-
-
-@frozen(kw_only=True)
-class ListPage:
-    """One page of a listing. ``next_token`` is None on the last."""
-
-    objects: tuple[ObjectStat, ...]
-    next_token: str | None
 
 
 def parse_list_page(body: bytes) -> ListPage:

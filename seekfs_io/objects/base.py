@@ -7,7 +7,7 @@ and carries the ``StoreFailure`` that the core understands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -39,6 +39,14 @@ class ObjectStat:
     size: int
     etag: str | None
     last_modified: str | None = None
+
+
+@frozen(kw_only=True)
+class ListPage:
+    """One page of a listing. ``next_token`` is None on the last."""
+
+    objects: tuple[ObjectStat, ...]
+    next_token: str | None
 
 
 class ObjectReader(Protocol):
@@ -123,8 +131,9 @@ class ObjectStore(ReadableStore, Protocol):
         """
         ...
 
-    def list(self, prefix: str) -> Iterator[ObjectStat]:
-        """Every object whose key starts with ``prefix``, in key order, page after page."""
+    def list_page(self, prefix: str, token: str | None = None) -> ListPage:
+        """Objects whose keys start with ``prefix``: the first page of them, or the one at ``token``. As
+        the store says, and not checked: see ``seekfs_core.listing``."""
         ...
 
     def create_upload(self, key: str) -> str:

@@ -38,7 +38,7 @@ import crc32c
 from attrs import define
 
 from seekfs_core.errors import FailureKind, StoreFailure
-from seekfs_io.objects.base import ObjectStat, StoreError
+from seekfs_io.objects.base import ListPage, ObjectStat, StoreError
 
 _log = logging.getLogger("seekfs.store")
 
@@ -174,7 +174,13 @@ class LocalStore:
             self._commit(temporary, path, key, if_none_match=if_none_match, if_match=if_match)
         return etag
 
-    def list(self, prefix: str) -> Iterator[ObjectStat]:
+    def list_page(self, prefix: str, token: str | None = None) -> ListPage:
+        """Everything, on one page: a second one would walk through the directories again."""
+        if token is not None:
+            raise ValueError(f"no page is at {token!r}: there is one")
+        return ListPage(objects=tuple(self._matching(prefix)), next_token=None)
+
+    def _matching(self, prefix: str) -> Iterator[ObjectStat]:
         # Only the deepest directory that the prefix names as a whole can hold matches.
         folder, _, _ = prefix.rpartition("/")
         if folder and _key_fault(folder) is not None:

@@ -147,19 +147,23 @@ class PatientStore:
 
     def listing(self, prefix: str) -> Iterator[ObjectStat]:
         """Every object whose key starts with ``prefix``, once, in the store's order."""
-        progress = ListingProgress(self.policy, self.rng)
-        while True:
+        progress = ListingProgress(prefix, self.policy, self.rng)
+        while not progress.is_over:
             self.charge()
             try:
-                for each in self.store.list(prefix):
-                    if progress.is_news(each.key):
-                        yield each
-                return
+                page = self.store.list_page(prefix, progress.token)
             except StoreError as error:
-                delay = progress.delay(error.failure)
-                if delay is None:
-                    _explain(error.failure, prefix)
-                self.pause(delay)
+                failure = error.failure
+            else:
+                taken = progress.take([each.key for each in page.objects], page.next_token)
+                if isinstance(taken, tuple):
+                    yield from (page.objects[index] for index in taken)
+                    continue
+                failure = taken
+            delay = progress.delay(failure)
+            if delay is None:
+                _explain(failure, prefix)
+            self.pause(delay)
 
     # --- writing ----------------------------------------------------------------------------
 

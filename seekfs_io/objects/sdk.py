@@ -11,7 +11,7 @@ import logging
 import os
 import ssl
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -37,7 +37,7 @@ from seekfs_io.objects.answers import (
     parse_upload_id,
     parse_xml,
 )
-from seekfs_io.objects.base import ObjectStat, StoreError
+from seekfs_io.objects.base import ListPage, ObjectStat, StoreError
 from seekfs_io.objects.connection_failures import failure_before_head, failure_in_body
 from seekfs_io.objects.signing import Signer, address_of
 
@@ -218,22 +218,11 @@ class SdkStore:
         answer = self._call("PUT", key, headers=headers, body=body, expect=(200, 201, 204))
         return answer.headers.get("etag")
 
-    def list(self, prefix: str) -> Iterator[ObjectStat]:
+    def list_page(self, prefix: str, token: str | None = None) -> ListPage:
         query = {"list-type": "2", "prefix": prefix, "max-keys": "1000", "encoding-type": "url"}
-        token: str | None = None
-        while True:
-            page_query = query if token is None else {**query, "continuation-token": token}
-            answer = self._call("GET", "", query=page_query, expect=(200,))
-            page = parse_list_page(answer.body)
-            for each in page.objects:
-                if not each.key.startswith(prefix):
-                    raise bad_answer("the listing has a key outside the prefix that was asked for")
-                yield each
-            if page.next_token is None:
-                return
-            if page.next_token == token:
-                raise bad_answer("the listing does not go on")
-            token = page.next_token
+        if token is not None:
+            query["continuation-token"] = token
+        return parse_list_page(self._call("GET", "", query=query, expect=(200,)).body)
 
     def create_upload(self, key: str) -> str:
         headers = {"Content-Type": "application/octet-stream"}

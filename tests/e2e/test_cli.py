@@ -27,6 +27,7 @@ from tests.conftest import S3ConfigFactory
 from tests.e2e.conftest import DaemonFactory
 from tests.support.command_line import Seekfs, start
 from tests.support.daemon import s3_settings, toml_of
+from tests.support.objects import listed
 from tests.support.passthrough import Match, PassThrough, Plan
 
 MIB = 1 << 20
@@ -212,7 +213,7 @@ def test_an_interrupted_upload_is_aborted_and_nothing_is_published(
     assert (process.returncode, out) == (130, b"")
     assert err == b"seekfs: interrupted\n"
     assert unfinished_uploads(passthrough) == set()
-    assert list(store.list(f"namespaces/{ns}/")) == []
+    assert listed(store, f"namespaces/{ns}/") == []
 
 
 def test_a_second_interrupt_does_not_cut_the_undoing_short(

@@ -16,6 +16,7 @@ from tests.e2e.conftest import DaemonFactory
 from tests.support.daemon import Daemon
 from tests.support.dataset import MIB, PAGE_BYTES, some_bytes, write_manifest
 from tests.support.memory import memory_sampler
+from tests.support.objects import listed
 
 GIB = 1 << 30
 L1_BYTES = 64 * MIB
@@ -158,7 +159,7 @@ def ask(daemon: Daemon, ns: str, way: str) -> requests.Response:
 def publish(store: ObjectStore, ns: str, entry: dict[str, object]) -> None:
     """The object by multipart upload (once for all namespaces), and a manifest that names it."""
     key = "tests/two-gib"
-    if not any(known.key == key for known in store.list(key)):
+    if not any(known.key == key for known in listed(store, key)):
         upload = store.create_upload(key)
         parts = SIZE // (2 * len(BLOCK))
         etags = [store.upload_part(key, upload, part + 1, BLOCK * 2) for part in range(parts)]

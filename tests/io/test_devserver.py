@@ -18,6 +18,7 @@ import pytest
 
 from seekfs_io.devserver import DevServer, DevServerError, free_ports, main, s3_config_of
 from seekfs_io.objects.sdk import open_sdk_store
+from tests.support.objects import listed
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -58,7 +59,7 @@ def open_files(pid: int) -> list[str]:
 def test_it_takes_objects_as_soon_as_it_has_started_and_leaves_nothing_behind() -> None:
     with DevServer(bucket="own-bucket") as server:
         store = open_sdk_store(server.s3_config())
-        assert list(store.list("")) == []
+        assert listed(store) == []
         store.put("a", b"bytes")
         with store.get("a") as reader:
             assert reader.size == 5
@@ -103,7 +104,7 @@ def test_what_it_was_given_stays_and_is_found_again(tmp_path: Path) -> None:
     for expected in ([], ["a"]):
         with DevServer(directory=tmp_path / "s3") as server:
             store = open_sdk_store(server.s3_config())
-            assert [each.key for each in store.list("")] == expected
+            assert [each.key for each in listed(store)] == expected
             store.put("a", b"bytes")
             store.close()
 
@@ -188,7 +189,7 @@ def test_up_and_down(detached: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "is down" in capsys.readouterr().out
     assert main(up) == 0
     store = open_sdk_store(s3_config_of(port))
-    assert [each.key for each in store.list("")] == ["kept"]
+    assert [each.key for each in listed(store)] == ["kept"]
     store.close()
 
 

@@ -18,6 +18,7 @@ from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectReader, ObjectStore, StoreError
 from tests.conftest import S3ConfigFactory
 from tests.support.daemon import REPOSITORY
+from tests.support.objects import listed
 
 MIB = 1 << 20
 
@@ -95,12 +96,12 @@ def test_odd_keys(store: ObjectStore, name: str) -> None:
     assert read_all(store.get(key, start=1, stop=len(content), if_match=etag)) == content[1:]
     found = store.head(key)
     assert (found.key, found.size, found.etag) == (key, len(content), etag)
-    listed = list(store.list("namespaces/"))
-    assert [(each.key, each.size, each.etag) for each in listed] == [(key, len(content), etag)]
+    (there,) = listed(store, "namespaces/")
+    assert (there.key, there.size, there.etag) == (key, len(content), etag)
     # To the second, and within one of each other: a listing rounds where HEAD cuts, or the reverse.
     assert found.last_modified is not None
-    assert listed[0].last_modified is not None
-    assert found.last_modified[:10] == listed[0].last_modified[:10]
+    assert there.last_modified is not None
+    assert found.last_modified[:10] == there.last_modified[:10]
     assert found.last_modified.endswith("Z")
 
 
@@ -170,7 +171,7 @@ def test_create_bucket(config: S3Config) -> None:
     try:
         assert store.create_bucket() is True
         assert store.create_bucket() is False
-        assert list(store.list("")) == []
+        assert listed(store) == []
     finally:
         store.close()
 
@@ -212,40 +213,40 @@ def test_listing_goes_over_many_pages(store: ObjectStore) -> None:
             store.put(key, b"")
 
     run_threads(work, 8)
-    assert [each.key for each in store.list("p/")] == keys
-    assert [each.key for each in store.list("p/0000")] == keys[:10]
+    assert [each.key for each in listed(store, "p/")] == keys
+    assert [each.key for each in listed(store, "p/0000")] == keys[:10]
 
 
 def test_prefixes(store: ObjectStore) -> None:
     for key in ["a", "ab", "b/a", "b/ab/c", "b/b", "c"]:
         store.put(key, b"1")
 
-    def listed(prefix: str) -> list[str]:
-        return sorted(each.key for each in store.list(prefix))
+    def keys(prefix: str) -> list[str]:
+        return sorted(each.key for each in listed(store, prefix))
 
-    assert listed("") == ["a", "ab", "b/a", "b/ab/c", "b/b", "c"]
-    assert listed("a") == ["a", "ab"]
-    assert listed("b/") == ["b/a", "b/ab/c", "b/b"]
-    assert listed("b/a") == ["b/a", "b/ab/c"]
-    assert listed("b/ab/") == ["b/ab/c"]
-    assert listed("b/ab/c") == ["b/ab/c"]
-    assert listed("b/ab/cd") == []
-    assert listed("d") == []
-    assert listed("d/e/f") == []
-    assert listed("a/") == []
+    assert keys("") == ["a", "ab", "b/a", "b/ab/c", "b/b", "c"]
+    assert keys("a") == ["a", "ab"]
+    assert keys("b/") == ["b/a", "b/ab/c", "b/b"]
+    assert keys("b/a") == ["b/a", "b/ab/c"]
+    assert keys("b/ab/") == ["b/ab/c"]
+    assert keys("b/ab/c") == ["b/ab/c"]
+    assert keys("b/ab/cd") == []
+    assert keys("d") == []
+    assert keys("d/e/f") == []
+    assert keys("a/") == []
 
 
 def test_multipart(store: ObjectStore) -> None:
     parts = [bytes([number]) * size for number, size in ((1, 5 * MIB), (2, 5 * MIB + 1), (3, 7))]
     upload = store.create_upload("big")
-    assert list(store.list("")) == []
+    assert listed(store) == []
     etags = [store.upload_part("big", upload, number, part) for number, part in enumerate(parts, 1)]
     # A part may be sent again; the later one counts.
     etags[2] = store.upload_part("big", upload, 3, b"other")
     etag = store.complete_upload("big", upload, etags, if_none_match=True)
     assert store.head("big").etag == etag
     assert read_all(store.get("big")) == parts[0] + parts[1] + b"other"
-    assert [each.key for each in store.list("")] == ["big"]
+    assert [each.key for each in listed(store)] == ["big"]
 
 
 def test_an_upload_may_create_only(store: ObjectStore) -> None:
@@ -256,7 +257,7 @@ def test_an_upload_may_create_only(store: ObjectStore) -> None:
     assert refused.kind is FailureKind.PRECONDITION
     assert read_all(store.get("big")) == b"there"
     store.abort_upload("big", upload)
-    assert [each.key for each in store.list("")] == ["big"]
+    assert [each.key for each in listed(store)] == ["big"]
 
 
 def test_an_upload_can_be_forgotten(store: ObjectStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Iterator
@@ -131,6 +132,51 @@ def test_a_listing_that_breaks_off_goes_on_without_repeating(
     passthrough.when(is_second_page, BUSY)
     with pytest.raises(StoreUnavailable):
         list(patient.listing(f"{ns}/"))
+
+
+def test_each_page_of_a_listing_is_paid_for(
+    patient: PatientStore, passthrough: PassThrough, monkeypatch: pytest.MonkeyPatch, ns: str
+) -> None:
+    charge, charged = patient.charge, []
+
+    def counted() -> None:
+        charged.append(len(passthrough.exchanges))
+        charge()
+
+    monkeypatch.setattr(patient, "charge", counted)
+    tokens = (None, "1", "2", None)
+    for number, (token, following) in enumerate(itertools.pairwise(tokens)):
+        more = "" if following is None else f"<NextContinuationToken>{following}</NextContinuationToken>"
+        body = (
+            f"<ListBucketResult><Contents><Key>{ns}/{number}</Key><Size>1</Size></Contents>"
+            f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}</ListBucketResult>"
+        )
+
+        def is_page(exchange: Exchange, token: str | None = token) -> bool:
+            return exchange.query.get("continuation-token") == token
+
+        passthrough.when(is_page, BUSY, times=1)
+        passthrough.when(is_page, Plan(answer=Answer(status=200, body=body.encode())))
+    # Each page fails once, and the listing is begun again from the first.
+    assert [each.key for each in patient.listing(f"{ns}/")] == [f"{ns}/{number}" for number in range(3)]
+    asked = [each.query.get("continuation-token") for each in passthrough.exchanges]
+    assert asked == [None, None, "1", None, "1", "2", None, "1", "2"]
+    assert charged == [*range(len(asked))]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "what"), [("p/", "the listing does not go on"), ("q/", "a key outside the prefix")]
+)
+def test_a_listing_that_makes_no_sense_is_given_up(
+    patient: PatientStore, passthrough: PassThrough, prefix: str, what: str
+) -> None:
+    body = (
+        b"<ListBucketResult><Contents><Key>p/a</Key><Size>1</Size></Contents>"
+        b"<IsTruncated>true</IsTruncated><NextContinuationToken>same</NextContinuationToken></ListBucketResult>"
+    )
+    passthrough.when(Match(), Plan(answer=Answer(status=200, body=body)))
+    with pytest.raises(StoreAnswered, match=what):
+        list(patient.listing(prefix))
 
 
 def test_a_complete_whose_answer_was_lost_is_recognised(

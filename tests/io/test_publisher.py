@@ -48,6 +48,7 @@ from seekfs_io.publishing.progress import Silent
 from tests.conftest import S3ConfigFactory
 from tests.support.daemon import s3_settings
 from tests.support.dataset import some_bytes
+from tests.support.objects import listed
 from tests.support.passthrough import Answer, Exchange, Match, PassThrough, Plan
 
 MIB = 1 << 20
@@ -62,7 +63,7 @@ class Place:
     ns: str
 
     def keys(self, prefix: str = "") -> list[str]:
-        return [each.key for each in self.store.list(prefix)]
+        return [each.key for each in listed(self.store, prefix)]
 
     def read(self, key: str) -> bytes:
         with self.store.get(key) as body:
@@ -175,11 +176,11 @@ def test_the_stored_manifest_is_what_the_contract_says(place: Place, tmp_path: P
 def test_publishing_the_same_again_uploads_nothing_and_makes_no_version(place: Place, tmp_path: Path) -> None:
     source = write(tmp_path / "in", FILES)
     publish(place, source)
-    before = {each.key: each.last_modified for each in place.store.list(f"namespaces/{place.ns}/")}
+    before = {each.key: each.last_modified for each in listed(place.store, f"namespaces/{place.ns}/")}
     again = publish(place, source)
     assert (again.version, again.new, again.changed, again.unchanged) == (1, False, 0, 5)
     assert (again.uploaded_objects, again.uploaded_bytes) == (0, 0)
-    assert {each.key: each.last_modified for each in place.store.list(f"namespaces/{place.ns}/")} == before
+    assert {each.key: each.last_modified for each in listed(place.store, f"namespaces/{place.ns}/")} == before
 
 
 def test_publishing_the_same_again_puts_nothing(

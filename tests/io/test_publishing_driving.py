@@ -30,6 +30,7 @@ from seekfs_io.objects.patient import PatientStore
 from seekfs_io.publishing import driving
 from seekfs_io.publishing.digests import digest_of
 from seekfs_io.publishing.driving import Publishing, publishing_of
+from tests.support.objects import listed
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def is_published(store: ObjectStore, config: Config, ns: str) -> bool:
     try:
         found = publisher.load(store, config, ns)
     except NoSuchNamespace:
-        assert list(store.list(f"namespaces/{ns}/")) == []
+        assert listed(store, f"namespaces/{ns}/") == []
         return False
     assert (found.version, list(found.files)) == (1, ["a"])
     return True

@@ -11,6 +11,7 @@ import pytest
 from seekfs_core.errors import FailureKind
 from seekfs_io.objects.base import ObjectReader, ObjectStore, StoreError
 from tests.conftest import S3ConfigFactory, StoreFactory
+from tests.support.objects import listed
 from tests.support.passthrough import Answer, Match, PassThrough, Plan
 
 MIB = 1 << 20
@@ -49,7 +50,7 @@ def test_it_is_transparent_and_records(passthrough: PassThrough, through: Object
     assert read_all(through.get(key, start=5, stop=MIB + 5)) == CONTENT[5 : MIB + 5]
     assert through.head(key).size == len(CONTENT)
     through.put(f"{key}2", CONTENT)
-    assert [each.key for each in through.list(key)] == [key, f"{key}2"]
+    assert [each.key for each in listed(through, key)] == [key, f"{key}2"]
     seen = [
         (each.method, each.key, each.range, each.status, each.bytes_sent)
         for each in passthrough.exchanges[:4]
@@ -138,7 +139,7 @@ def test_a_connection_is_dropped_before_or_after_the_work(
         with pytest.raises(StoreError) as caught:
             through.put(f"{ns}/{name}", b"bytes")
         assert caught.value.failure.kind is FailureKind.UNREACHABLE
-    assert [each.key for each in store.list(ns)] == [f"{ns}/after"]
+    assert [each.key for each in listed(store, ns)] == [f"{ns}/after"]
 
 
 def test_heads_are_changed(passthrough: PassThrough, through: ObjectStore, key: str) -> None:
