@@ -13,8 +13,9 @@ from typing import TypeAlias
 from attrs import define, field
 
 from seekfs_core import grid
-from seekfs_core.errors import NotFound, RangeNotSatisfiable, SeekfsError
+from seekfs_core.errors import InvalidName, NotFound, RangeNotSatisfiable, SeekfsError
 from seekfs_core.manifest import FileEntry, Manifest
+from seekfs_core.names import check_path
 
 Item: TypeAlias = tuple[str, int, int]
 """What was asked for: path, offset and length in bytes."""
@@ -127,8 +128,9 @@ def plan_read(manifest: Manifest, items: Sequence[Item], *, clip: bool) -> ReadP
 
     With ``clip`` a range is cut at the end of its file and a bad item becomes an entry of
     ``errors``. Without it nothing marks where an item ends, so the first bad item raises:
-    ``NoSuchFile``, or ``RangeNotSatisfiable`` for a range that passes the end of its file; both
-    carry the index in ``context["item"]``. Offsets and lengths are not negative.
+    ``InvalidName`` for a path that cannot be one, before all else; ``NoSuchFile``; or
+    ``RangeNotSatisfiable`` for a range that passes the end of its file. All carry the index in
+    ``context["item"]``. Offsets and lengths are not negative.
     """
     extents: list[Extent] = []
     errors: dict[int, SeekfsError] = {}
@@ -142,15 +144,38 @@ def plan_read(manifest: Manifest, items: Sequence[Item], *, clip: bool) -> ReadP
                     raise _out_of_range(manifest, file, off, length)
                 stop = file.size
         except (NotFound, RangeNotSatisfiable) as error:
-            refusal = type(error)(f"item {index}: {error.detail}", **(error.context | {"item": index}))
             if not clip:
-                raise refusal from None
-            errors[index] = refusal
+                raise refusal_of(items, of_item(index, error)) from None
+            errors[index] = _invalid_name(index, path) or of_item(index, error)
             extents.append((None, 0, 0))
             continue
         extents.append((file, off, stop))
         total_bytes += stop - off
     return ReadPlan(manifest=manifest, extents=extents, errors=errors, total_bytes=total_bytes)
+
+
+def refusal_of(items: Sequence[Item], error: SeekfsError) -> SeekfsError:
+    """What a batch that fails as a whole with ``error`` is refused with: malformed comes before all
+    else, as everywhere, so the first path that cannot be one is named instead."""
+    for index, (path, _, _) in enumerate(items):
+        invalid = _invalid_name(index, path)
+        if invalid is not None:
+            return invalid
+    return error
+
+
+def of_item(index: int, error: SeekfsError) -> SeekfsError:
+    """``error``, saying which item of its batch it is about."""
+    return type(error)(f"item {index}: {error.detail}", **(error.context | {"item": index}))
+
+
+def _invalid_name(index: int, path: str) -> SeekfsError | None:
+    """Only asked of paths that no manifest has: those that one has are valid."""
+    try:
+        check_path(path)
+    except InvalidName as error:
+        return of_item(index, error)
+    return None
 
 
 def _out_of_range(manifest: Manifest, file: FileEntry, off: int, length: int) -> RangeNotSatisfiable:

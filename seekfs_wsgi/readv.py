@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from seekfs_core.errors import InvalidName, NoSuchFile, SeekfsError
-from seekfs_core.names import check_namespace, check_path
-from seekfs_core.plan import ReadPlan, plan_read
+from seekfs_core.errors import SeekfsError
+from seekfs_core.names import check_namespace
+from seekfs_core.plan import ReadPlan, of_item, plan_read, refusal_of
 from seekfs_wsgi import frames
 from seekfs_wsgi.blob import version_headers
 from seekfs_wsgi.bodies import read_body
@@ -64,10 +64,9 @@ class Readv:
         framed = wants_frames(request.header("ACCEPT"))
         try:
             resolution = self._plane.resolve(ns, version)
-            plan = plan_read(resolution.manifest, items, clip=framed)
         except SeekfsError as error:
-            _prefer_invalid_names(error, items)
-            raise
+            raise refusal_of(items, error) from None
+        plan = plan_read(resolution.manifest, items, clip=framed)
         headers = [*version_headers(resolution), ("Vary", "Accept")]
         if framed:
             return self._framed(request, items, plan, [*headers, ("Cache-Control", "no-store")])
@@ -84,11 +83,9 @@ class Readv:
         failed: list[SeekfsError] = []
 
         def failure(index: int, error: SeekfsError) -> tuple[int, bytes]:
-            if isinstance(error, NoSuchFile):
-                error = _invalid_name(index, items[index]) or error
             if index not in plan.errors:
                 # What the plan refused says which item it was; what the read met does not.
-                error = type(error)(f"item {index}: {error.detail}", **(error.context | {"item": index}))
+                error = of_item(index, error)
             failed.append(error)
             return error.status, problem_of(error).document(request.id)
 
@@ -106,23 +103,3 @@ class Readv:
 
         pieces = frames.frame_pieces(plan, stream, failure)
         return Answer(200, frames.MEDIA_TYPE, Stream(pieces, close), headers)
-
-
-def _invalid_name(index: int, item: Item) -> InvalidName | None:
-    """What is wrong with an item's path, if anything.
-
-    Only asked of paths that no manifest has: those that one has are valid, and need not be checked again.
-    """
-    try:
-        check_path(item[0])
-    except InvalidName as error:
-        return InvalidName(f"item {index}: {error.detail}", **(error.context | {"item": index}))
-    return None
-
-
-def _prefer_invalid_names(error: SeekfsError, items: list[Item]) -> None:
-    """Malformed comes before all else, as everywhere: raise for the first path that cannot be one."""
-    for index, item in enumerate(items):
-        invalid = _invalid_name(index, item)
-        if invalid is not None:
-            raise invalid from error

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seekfs_core.errors import NoSuchFile, RangeNotSatisfiable
-from seekfs_core.plan import Item, ReadPlan, plan_read
+from seekfs_core import plan as plan_module
+from seekfs_core.errors import InvalidName, NoSuchFile, NoSuchNamespace, RangeNotSatisfiable
+from seekfs_core.plan import Item, ReadPlan, plan_read, refusal_of
 from tests.core.model_files import (
     KIB,
     blank_file,
@@ -133,6 +134,39 @@ def test_without_clip_the_first_bad_item_is_named(item: Item, kind: type[Excepti
     assert item[0] in error.detail
     if isinstance(error, RangeNotSatisfiable):
         assert error.context["size"] == 10
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [("a", 0, 1), ("a//b", 0, 1)],
+        [("nowhere", 0, 1), ("../a", 0, 1)],
+        [("a", 11, 0), ("", 0, 1), (".", 0, 1)],
+    ],
+)
+def test_a_path_that_cannot_be_one_comes_before_all_else(items: list[Item]) -> None:
+    """Wherever it stands; and in a plan that clips, each item has an error of its own."""
+    manifest = manifest_of(blank_file("a", 10, 4))
+    with pytest.raises(InvalidName) as caught:
+        plan_read(manifest, items, clip=False)
+    assert (caught.value.context["item"], caught.value.detail[:8]) == (1, "item 1: ")
+    errors = plan_read(manifest, items, clip=True).errors
+    for index, (path, _, _) in enumerate(items):
+        assert isinstance(errors.get(index), InvalidName) is (path not in ("a", "nowhere"))
+
+
+def test_a_batch_without_a_manifest_is_refused_for_its_names_first() -> None:
+    gone = NoSuchNamespace("there is no namespace 'dev'")
+    assert refusal_of([("a", 0, 1), ("b", 0, 1)], gone) is gone
+    invalid = refusal_of([("a", 0, 1), ("b//", 0, 1), ("c//", 0, 1)], gone)
+    assert isinstance(invalid, InvalidName)
+    assert invalid.context["item"] == 1
+
+
+def test_paths_that_the_manifest_has_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(plan_module, "check_path")
+    plan = plan_read(manifest_of(blank_file("a", 10, 4)), [("a", 0, 10), ("a", 3, 1)], clip=False)
+    assert plan.total_bytes == 11
 
 
 def test_with_clip_an_offset_past_the_end_is_an_error_even_for_no_bytes() -> None:
