@@ -62,6 +62,7 @@ Keeping:
 | ``segment_layout``, ``memory_layout`` | how ceilings on disk and memory are divided |
 | ``tier``          | what a fault says of a tier, when it is off for that, and how it comes back |
 | ``advice``        | what counters say about a namespace, and what to warm |
+| ``tier_counts``   | what counts of pages by tier say: hits, misses |
 
 Events and actions are beside their machine, or where there are many in a module of their own:
 ``fetch_messages``, ``resolver_messages``, ``segment_messages``, ``publication_protocol``. What a publication

@@ -8,6 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from seekfs_core.manifest import FileEntry, Manifest
+from seekfs_core.tier_counts import hit_ratio
 
 WARM_PATHS_MAX = 10
 """Files suggested for warming: enough to act on, few enough to read."""
@@ -18,7 +19,7 @@ PATHS_COUNTED_MAX = 10_000
 
 @frozen(kw_only=True)
 class NamespaceCounts:
-    """What reads of a namespace took, in pages and bytes by tier (``l1``, ``l2``, ``store``)."""
+    """What reads of a namespace took, in pages and bytes by tier (``seekfs_core.tier_counts``)."""
 
     gets_made: int
     pages_from: Mapping[str, int]
@@ -45,7 +46,7 @@ def advise(
         "gets_made": counts.gets_made,
         "gets_saved": max(0, pages - counts.gets_made),
         "bytes_from": dict(counts.bytes_from),
-        "hit_ratio": 1 - counts.pages_from.get("store", 0) / pages if pages else None,
+        "hit_ratio": hit_ratio(counts.pages_from),
         "warm": [] if manifest is None else _warm(manifest, counts.reads_by_path, pages_absent),
     }
 

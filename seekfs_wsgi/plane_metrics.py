@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from seekfs_core.errors import FailureKind
+from seekfs_core.tier_counts import CACHES, looks_of
+
 if TYPE_CHECKING:
     from seekfs_io.dataplane import PlaneStatistics
     from seekfs_io.pages.base import TierStatistics
 
-OUTCOMES = (
-    "ok", "unreachable", "timed_out", "busy", "denied", "missing", "redirected", "precondition", "bad_answer",
-    "cut_short", "bad_checksum", "closing", "internal",
-)  # fmt: skip
+OUTCOMES = ("ok", *(kind.value for kind in FailureKind))
 """Always present, so that a rate over one that has not happened yet is 0 and not nothing."""
 
 
@@ -37,7 +37,7 @@ def _store(statistics: PlaneStatistics) -> Iterator[Metric]:
     yield started
 
     ended = _counter("store_requests", "Requests to the object store that have ended", "outcome")
-    for outcome in dict.fromkeys((*OUTCOMES, *fetch.outcomes)):
+    for outcome in OUTCOMES:
         ended.add_metric([outcome], fetch.outcomes.get(outcome, 0))
     yield ended
 
@@ -77,15 +77,11 @@ def _reads(statistics: PlaneStatistics) -> Iterator[Metric]:
     for tier, count in statistics.pages_from.items():
         pages.add_metric([tier], count)
     yield pages
-    # A tier is asked for what the ones before it have not: a page counts a miss of each of those.
     hits = _counter("tier_hits", "Pages that reads found in a tier", "tier")
     misses = _counter("tier_misses", "Pages that reads looked for in a tier and did not find", "tier")
-    found = [(tier, count) for tier, count in statistics.pages_from.items() if tier != "store"]
-    left = sum(statistics.pages_from.values())
-    for tier, count in found:
-        left -= count
-        hits.add_metric([tier], count)
-        misses.add_metric([tier], left)
+    for tier, looks in looks_of(statistics.pages_from).items():
+        hits.add_metric([tier], looks.hits)
+        misses.add_metric([tier], looks.misses)
     yield from (hits, misses)
     taken = _counter("read_bytes", "Bytes that reads took, by where they were found", "tier")
     for tier, count in statistics.bytes_from.items():
@@ -103,8 +99,8 @@ def _tiers(tiers: tuple[TierStatistics, ...]) -> Iterator[Metric]:
     evicted = _counter("tier_pages_evicted", "Pages that a tier gave up for others", "tier")
     corrupt = _counter("tier_crc_failures", "Pages that a tier found to be wrong", "tier")
     faults = _counter("tier_faults", "Pages that a tier could not read or write", "tier")
-    for position, tier in enumerate(tiers):
-        name = [f"l{position + 1}"]
+    for cache, tier in zip(CACHES, tiers, strict=True):
+        name = [cache]
         held.add_metric(name, tier.bytes_held)
         ceiling.add_metric(name, tier.bytes_ceiling)
         pages.add_metric(name, tier.pages_held)

@@ -13,7 +13,6 @@ from seekfs_core.errors import FailureKind
 from seekfs_io.config import Config
 from seekfs_io.dataplane import DataPlane
 from seekfs_wsgi.app import Application
-from seekfs_wsgi.plane_metrics import OUTCOMES
 from tests.wsgi.memory_plane import MemoryPlane
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -79,8 +78,11 @@ def test_what_the_plane_counts(client: Client, name: str, labels: dict[str, str]
     assert value(scrape(client), name, **labels) == expected
 
 
-def test_every_failure_of_a_store_has_its_line() -> None:
-    assert set(OUTCOMES) == {"ok", *(kind.value for kind in FailureKind)}
+def test_every_outcome_of_a_request_has_its_line_from_the_start(client: Client) -> None:
+    samples = scrape(client)
+    for outcome in ("ok", *(kind.value for kind in FailureKind)):
+        expected = {"ok": 9, "busy": 2}.get(outcome, 0)
+        assert value(samples, "seekfs_store_requests_total", outcome=outcome) == expected
 
 
 def test_requests_by_endpoint_and_class(client: Client) -> None:
