@@ -7,10 +7,12 @@ from typing import Final
 
 from attrs import frozen
 
-STORE: Final = "store"
-CACHES: Final = ("l1", "l2")
-"""RAM, and disk or the memory that stands in for one."""
+RAM: Final = "l1"
+DISK: Final = "l2"
+"""Or the memory that stands in for a disk."""
 
+STORE: Final = "store"
+CACHES: Final = (RAM, DISK)
 TIERS: Final = (*CACHES, STORE)
 
 

@@ -39,6 +39,7 @@ from seekfs_core.plan import ReadPlan, plan_read
 from seekfs_core.readiness import Readiness, readiness_of
 from seekfs_core.resolver import ManifestResolver
 from seekfs_core.staging import FIRST, REPORTS, Done, PageStaging, Seen, StagingStep
+from seekfs_core.tier_counts import DISK, RAM, STORE, TIERS
 from seekfs_io.config import Config
 from seekfs_io.fetching import RECEIVE_BYTES, Fetcher
 from seekfs_io.objects import open_store
@@ -46,7 +47,7 @@ from seekfs_io.objects.base import ObjectStat, ReadableStore
 from seekfs_io.pages import memory_shares, open_page_store, open_shelf
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.ram import RamPages
-from seekfs_io.reading import DISK, RAM, STORE, TIERS, ReadCounters, ReadSetting, ReadStream
+from seekfs_io.reading import ReadCounters, ReadSetting, ReadStream
 from seekfs_io.resolving import Resolution, Resolving
 
 AnswerT = TypeVar("AnswerT")

@@ -46,12 +46,10 @@ from seekfs_core.plan import ReadPlan
 from seekfs_core.readahead import PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
 from seekfs_core.readback import WINDOW_BYTES, reads_whole_page
 from seekfs_core.reuse import AllLetGo, LetGoOfPage, Reuse, SliceRead
+from seekfs_core.tier_counts import DISK, RAM, STORE, TIERS
 from seekfs_io.fetching import AheadDropped, Closed, Fetcher, Inbox, Letter, PageCame, PageFailed, RoomGranted
 from seekfs_io.pages.base import PageLease, PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
-
-RAM, DISK, STORE = TIERS = ("l1", "l2", "store")
-"""Where the bytes of a slice came from, as metrics and /advisor name it."""
 
 
 @define
