@@ -102,6 +102,11 @@ class StoreFailure:
     facts: Mapping[str, Any] = field(factory=dict)
 
 
+def bug_of(error: Exception) -> StoreFailure:
+    """An exception that nobody foresaw, as the failure of the request that met it."""
+    return StoreFailure(kind=FailureKind.INTERNAL, detail=f"internal error: {type(error).__name__}")
+
+
 class SeekfsError(Exception):
     """The root of everything seekfs raises for a reason that a caller can act on.
 

@@ -14,7 +14,7 @@ What it guarantees:
 * GETs and calls started in any window are within the budget, retries included; in flight at most
   ``inflight_gets_max``;
 * bytes of page buffers handed out (``room``) never exceed ``room_bytes_max``;
-* every reader gets exactly one outcome for each page it wants, unless it leaves;
+* every reader gets exactly one outcome for each page it wants, unless it leaves, also at the end;
 * a reader that leaves fails nobody; a GET that nobody wants any more is not started;
 * pages that arrived before a GET failed are kept: the retry asks for the rest.
 
@@ -31,6 +31,10 @@ room itself, readers could wait for each other for ever. So when the head of the
 fit, every reader that waits (``ReadWaits``) for something that has no room yet is told to let go
 of what it holds ahead (``DropAhead``). Whoever still holds room is then either moving or waiting
 for a GET that has its room already.
+
+**The end.** With ``Closing`` everything that is waited for fails at once, and so does whatever is wanted
+afterwards. GETs in flight are to be broken off; the room of theirs that has not come is free when the
+driver says that they have failed.
 """
 
 from __future__ import annotations
@@ -41,17 +45,20 @@ from collections import deque
 from attrs import define, evolve, field
 
 from seekfs_core import grid
-from seekfs_core.budget import BudgetState, GetBudget
-from seekfs_core.errors import ContractViolation, StoreFailure
+from seekfs_core.budget import GetBudget
+from seekfs_core.errors import ContractViolation, FailureKind, ShuttingDown, StoreFailure
+from seekfs_core.fetch_calls import Calls
 from seekfs_core.fetch_messages import (
+    BreakOffGet,
     CallEnded,
     CallFailed,
     CallLeft,
+    CallNotMade,
     CallWanted,
+    Closing,
     DeliverPage,
     DiscardPage,
     DropAhead,
-    FailCall,
     FailPage,
     FetchAction,
     FetchEvent,
@@ -66,13 +73,12 @@ from seekfs_core.fetch_messages import (
     PagesWanted,
     ReadLeft,
     ReadWaits,
+    RefuseRoom,
     RoomReturned,
     RoomWanted,
-    StartCall,
     StartGet,
 )
 from seekfs_core.fetch_work import (
-    Call,
     Get,
     GetState,
     Page,
@@ -86,10 +92,14 @@ from seekfs_core.machine import Tick, advance
 from seekfs_core.pages import PageKey, page_key
 from seekfs_core.retry import RetryPolicy
 from seekfs_core.room import Room
+from seekfs_core.slots import RequestSlots
 
 CRC_ATTEMPTS_MAX = 2
 """A page with a wrong checksum is asked for once more: a flipped bit on the way is cured by that, a
 falsified object is not."""
+
+CLOSING = StoreFailure(kind=FailureKind.CLOSING, detail=ShuttingDown.title)
+"""What everything fails with that is waited for at the end."""
 
 
 @define
@@ -102,36 +112,34 @@ class FetchScheduler:
     rng: random.Random
     started_at: float
     _now: float = field(init=False)
-    _budget_state: BudgetState = field(init=False)
+    _slots: RequestSlots = field(init=False)
     _pages: dict[PageKey, Page] = field(factory=dict, init=False)
     _get_of: dict[PageKey, int] = field(factory=dict, init=False)
     _gets: dict[int, Get] = field(factory=dict, init=False)
-    _calls: dict[int, Call] = field(factory=dict, init=False)
+    _calls: Calls = field(init=False)
     _wants: dict[int, dict[PageKey, None]] = field(factory=dict, init=False)
     _waits: dict[int, PageKey | None] = field(factory=dict, init=False)
     _dropped: set[int] = field(factory=set, init=False)
-    _call_queue: deque[Call] = field(factory=deque, init=False)
     _retry_queue: deque[Get] = field(factory=deque, init=False)
     _get_queue: deque[Get] = field(factory=deque, init=False)
     _room_queue: deque[RoomRequest] = field(factory=deque, init=False)
-    _resting: list[Get | Call] = field(factory=list, init=False)
+    _resting: list[Get] = field(factory=list, init=False)
     _room: Room = field(init=False)
-    _in_flight: int = field(default=0, init=False)
     _next_get: int = field(default=1, init=False)
     _next_order: int = field(default=0, init=False)
-    _waits_for_budget: bool = field(default=False, init=False)
+    _closing: bool = field(default=False, init=False)
     _gets_started: int = field(default=0, init=False)
     _calls_started: int = field(default=0, init=False)
     _gets_retried: int = field(default=0, init=False)
     _pages_delivered: int = field(default=0, init=False)
     _pages_refused: int = field(default=0, init=False)
-    _budget_waits: int = field(default=0, init=False)
     _outcomes: dict[str, int] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._now = self.started_at
-        self._budget_state = self.budget.empty(self.started_at)
+        self._slots = RequestSlots(self.budget, self.limits.inflight_gets_max, self.started_at)
         self._room = Room(self.limits.room_bytes_max)
+        self._calls = Calls(self.retry, self.rng)
 
     def feed(self, event: FetchEvent, now: float) -> tuple[FetchAction, ...]:
         """One event in, the actions it calls for out; see ``seekfs_core.machine``."""
@@ -139,9 +147,9 @@ class FetchScheduler:
         actions: list[FetchAction] = []
         match event:
             case PagesWanted():
-                self._want_pages(event)
+                self._want_pages(event, actions)
             case RoomWanted(read, length):
-                self._want_room(read, length)
+                self._want_room(read, length, actions)
             case ReadWaits(read, page):
                 self._wait(read, page)
             case ReadLeft(read):
@@ -149,9 +157,9 @@ class FetchScheduler:
             case RoomReturned(length):
                 self._room.take_back(length)
             case CallWanted(call):
-                self._want_call(call)
+                self._want_call(call, actions)
             case CallLeft(call):
-                self._leave_call(call)
+                self._calls.leave(call)
             case GetOpened(get, etag, size):
                 opened = self._get(get, "opened")
                 opened.move("opened", GetState.IN_FLIGHT)
@@ -166,6 +174,10 @@ class FetchScheduler:
                 self._call_ended(call)
             case CallFailed(call, failure):
                 self._call_failed(call, failure, now, actions)
+            case CallNotMade(call):
+                self._call_not_made(call)
+            case Closing():
+                self._close(actions)
             case Tick():
                 pass
         self._now = now
@@ -174,10 +186,9 @@ class FetchScheduler:
 
     def next_deadline(self) -> float | None:
         """When budget comes back for what waits for it, or a retry is due."""
-        times = [work.due for work in self._resting]
-        if self._waits_for_budget:
-            times.append(self.budget.ready_at(self._budget_state))
-        return min(times, default=None)
+        resting = (get.due for get in self._resting)
+        due = min((self._slots.next_deadline(), self._calls.next_due(), *resting))
+        return None if due == float("inf") else due
 
     def is_wanted(self, page: PageKey) -> bool:
         """Whether a fetch of this page is under way or queued, so that a reader would join it."""
@@ -191,16 +202,16 @@ class FetchScheduler:
             pages_delivered=self._pages_delivered,
             pages_refused=self._pages_refused,
             outcomes=dict(self._outcomes),
-            budget_waits=self._budget_waits,
-            in_flight=self._in_flight,
-            queued=len(self._get_queue) + len(self._retry_queue) + len(self._call_queue),
+            budget_waits=self._slots.budget_waits,
+            in_flight=self._slots.in_flight,
+            queued=len(self._get_queue) + len(self._retry_queue) + self._calls.queued,
             room_bytes_used=self._room.bytes_used,
             room_bytes_max=self._room.bytes_max,
         )
 
     # --- readers ----------------------------------------------------------------------------
 
-    def _want_pages(self, event: PagesWanted) -> None:
+    def _want_pages(self, event: PagesWanted, actions: list[FetchAction]) -> None:
         source = event.source
         count = source.file.page_count
         if not all(0 <= page_id < count for page_id in event.pages):
@@ -208,6 +219,9 @@ class FetchScheduler:
         longest = max((page_length(source, page_id) for page_id in event.pages), default=0)
         if longest > self.limits.room_bytes_max:
             raise ContractViolation(f"a page of {longest} bytes never fits {self.limits.room_bytes_max}")
+        if self._closing:
+            actions.extend(FailPage(source, page_id, (event.read,), CLOSING) for page_id in event.pages)
+            return
         wants = self._wants.setdefault(event.read, {})
         missing: list[int] = []
         for page_id in event.pages:
@@ -222,9 +236,12 @@ class FetchScheduler:
         for page_start, page_stop in runs:
             self._get_queue.append(self._new_get(source, page_start, page_stop))
 
-    def _want_room(self, read: int, length: int) -> None:
+    def _want_room(self, read: int, length: int, actions: list[FetchAction]) -> None:
         if not 0 < length <= self.limits.room_bytes_max:
             raise ContractViolation(f"{length} bytes of room never fit {self.limits.room_bytes_max}")
+        if self._closing:
+            actions.append(RefuseRoom(read, length))
+            return
         self._room_queue.append(RoomRequest(read, length, self._new_order()))
 
     def _leave(self, read: int) -> None:
@@ -297,14 +314,16 @@ class FetchScheduler:
 
     def _start_what_may(self, now: float, actions: list[FetchAction]) -> None:
         self._requeue_due(now)
-        was_waiting, self._waits_for_budget = self._waits_for_budget, False
+        self._slots.begin_round()
         while True:
             room_is_short = self._grant_room(actions)
-            if self._call_queue or self._retry_queue:
-                if not self._may_start(now):
+            if self._calls.queued or self._retry_queue:
+                if not self._slots.may_start(now):
                     break
-                if self._call_queue:
-                    self._start_call(self._call_queue.popleft(), now, actions)
+                if self._calls.queued:
+                    self._slots.start(now)
+                    self._calls_started += 1
+                    actions.append(self._calls.start_next())
                 else:
                     self._start_get(self._retry_queue.popleft(), now, actions)
                 continue
@@ -312,7 +331,7 @@ class FetchScheduler:
                 get = self._get_queue[0]
                 if not self._room.fits_get(get.length) or self._gives_way(get):
                     room_is_short = True
-                elif self._may_start(now):
+                elif self._slots.may_start(now):
                     self._get_queue.popleft()
                     get.has_room = True
                     self._room.reserve(get.length)
@@ -321,8 +340,7 @@ class FetchScheduler:
             # What is left of the head of the queue may fit now: look again. Each is told once a wait.
             if not room_is_short or not self._drop_ahead(actions):
                 break
-        if self._waits_for_budget and not was_waiting:
-            self._budget_waits += 1
+        self._slots.end_round()
 
     def _grant_room(self, actions: list[FetchAction]) -> bool:
         """Grant what fits of the room that readers wanted; whether one is left that does not."""
@@ -350,27 +368,12 @@ class FetchScheduler:
             return False
         return request.length > self._room.readers_bytes_min
 
-    def _may_start(self, now: float) -> bool:
-        if self._in_flight >= self.limits.inflight_gets_max:
-            return False
-        if self.budget.ready_at(self._budget_state) > now:
-            self._waits_for_budget = True
-            return False
-        return True
-
-    def _spend(self, now: float) -> None:
-        self._budget_state, start_at = self.budget.take(self._budget_state, now)
-        assert start_at == now
-        self._in_flight += 1
-
     def _requeue_due(self, now: float) -> None:
-        for work in [work for work in self._resting if work.due <= now]:
-            self._resting.remove(work)
-            if isinstance(work, Call):
-                self._call_queue.append(work)
-            else:
-                work.move("due", GetState.QUEUED)
-                self._retry_queue.append(work)
+        self._calls.requeue_due(now)
+        for get in [get for get in self._resting if get.due <= now]:
+            self._resting.remove(get)
+            get.move("due", GetState.QUEUED)
+            self._retry_queue.append(get)
 
     def _drop_ahead(self, actions: list[FetchAction]) -> bool:
         """Tell readers that wait without room to let go of what they hold ahead; whether any was."""
@@ -405,7 +408,7 @@ class FetchScheduler:
         return self._next_order
 
     def _start_get(self, get: Get, now: float, actions: list[FetchAction]) -> None:
-        self._spend(now)
+        self._slots.start(now)
         get.move("start", GetState.IN_FLIGHT)
         get.attempt += 1
         get.arrived_stop = get.page_start
@@ -441,7 +444,7 @@ class FetchScheduler:
         get = self._get(number, "ended")
         if get.arrived_stop != get.page_stop:
             raise ContractViolation(f"GET {number} ended before page {get.arrived_stop}")
-        self._in_flight -= 1
+        self._slots.end()
         self._count("ok")
         get.move("ended", GetState.OVER)
         del self._gets[number]
@@ -449,7 +452,7 @@ class FetchScheduler:
 
     def _get_failed(self, number: int, failure: StoreFailure, now: float, actions: list[FetchAction]) -> None:
         get = self._get(number, "failed")
-        self._in_flight -= 1
+        self._slots.end()
         self._count(failure.kind.value)
         self._ask_again(get)
         get.page_start = get.arrived_stop
@@ -513,55 +516,50 @@ class FetchScheduler:
 
     # --- calls ------------------------------------------------------------------------------
 
-    def _want_call(self, number: int) -> None:
-        if number in self._calls:
-            raise ContractViolation(f"call {number} is known already")
-        call = self._calls[number] = Call(number)
-        self._call_queue.append(call)
-
-    def _start_call(self, call: Call, now: float, actions: list[FetchAction]) -> None:
-        self._spend(now)
-        call.attempt += 1
-        call.in_flight = True
-        self._calls_started += 1
-        actions.append(StartCall(call.number, call.attempt))
-
-    def _leave_call(self, number: int) -> None:
-        call = self._calls.get(number)
-        if call is None:
-            return
-        call.wanted = False
-        if not call.in_flight:
-            del self._calls[number]
-            for line in (self._call_queue, self._resting):
-                if call in line:
-                    line.remove(call)
-
-    def _call_in_flight(self, number: int) -> Call:
-        call = self._calls.get(number)
-        if call is None or not call.in_flight:
-            raise ContractViolation(f"call {number} is not in flight")
-        self._in_flight -= 1
-        call.in_flight = False
-        return call
+    def _want_call(self, number: int, actions: list[FetchAction]) -> None:
+        self._calls.want(number)
+        if self._closing:
+            actions.extend(self._calls.fail_all(CLOSING))
 
     def _call_ended(self, number: int) -> None:
-        self._call_in_flight(number)
+        self._calls.ended(self._calls.landed(number))
+        self._slots.end()
         self._count("ok")
-        del self._calls[number]
+
+    def _call_not_made(self, number: int) -> None:
+        self._calls.ended(self._calls.landed(number))
+        self._slots.end()
+        self._calls_started -= 1
 
     def _call_failed(
         self, number: int, failure: StoreFailure, now: float, actions: list[FetchAction]
     ) -> None:
-        call = self._call_in_flight(number)
+        call = self._calls.landed(number)
+        self._slots.end()
         self._count(failure.kind.value)
-        delay = self.retry.delay(failure, call.attempt, self.rng) if call.wanted else None
-        if delay is not None:
-            call.due = now + delay
-            self._resting.append(call)
-            return
-        del self._calls[number]
-        if call.wanted:
-            actions.append(
-                FailCall(number, evolve(failure, detail=after_attempts(failure.detail, call.attempt)))
-            )
+        actions.extend(self._calls.failed(call, failure, now))
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _close(self, actions: list[FetchAction]) -> None:
+        """Everything that somebody waits for fails now; what is in flight is to be broken off."""
+        self._closing = True
+        for get in list(self._gets.values()):
+            for page_id in get.pages:
+                key = page_key(get.source.key, page_id)
+                if self._get_of.get(key) != get.number:
+                    continue  # It has come.
+                readers = tuple(self._pages[key].readers)
+                for read in readers:
+                    del self._wants[read][key]
+                self._pages[key].readers.clear()
+                if readers:
+                    actions.append(FailPage(get.source, page_id, readers, CLOSING))
+            self._shed(get)
+            if get.state is GetState.IN_FLIGHT:
+                actions.append(BreakOffGet(get.number))
+        self._waits.clear()
+        self._dropped.clear()
+        actions.extend(RefuseRoom(each.read, each.length) for each in self._room_queue)
+        self._room_queue.clear()
+        actions.extend(self._calls.fail_all(CLOSING))

@@ -110,7 +110,7 @@ class CallWanted:
 
 @frozen
 class CallLeft:
-    """Nobody wants a call any more. One that is in flight ends on its own."""
+    """Nobody wants a call any more. One that was started ends on its own, if as ``CallNotMade``."""
 
     call: int
 
@@ -161,6 +161,18 @@ class CallFailed:
     failure: StoreFailure
 
 
+@frozen
+class CallNotMade:
+    """A call that was to start was not made, because everybody had left it by then."""
+
+    call: int
+
+
+@frozen
+class Closing:
+    """Nothing is waited for any more, from now on."""
+
+
 FetchEvent: TypeAlias = (
     PagesWanted
     | RoomWanted
@@ -175,6 +187,8 @@ FetchEvent: TypeAlias = (
     | GetFailed
     | CallEnded
     | CallFailed
+    | CallNotMade
+    | Closing
     | Tick
 )
 
@@ -253,6 +267,21 @@ class GrantRoom:
 
 
 @frozen
+class RefuseRoom:
+    """The reader will not get the room that it wanted: this is the end."""
+
+    read: int
+    length: int
+
+
+@frozen
+class BreakOffGet:
+    """Read no further of this GET's answer, and report it as failed."""
+
+    get: int
+
+
+@frozen
 class DropAhead:
     """The reader is to let go of every page that it holds for later. It no longer waits for any but
     the one that it named in ``ReadWaits``."""
@@ -261,7 +290,16 @@ class DropAhead:
 
 
 FetchAction: TypeAlias = (
-    StartGet | StartCall | DeliverPage | DiscardPage | FailPage | FailCall | GrantRoom | DropAhead
+    StartGet
+    | StartCall
+    | DeliverPage
+    | DiscardPage
+    | FailPage
+    | FailCall
+    | GrantRoom
+    | RefuseRoom
+    | BreakOffGet
+    | DropAhead
 )
 
 

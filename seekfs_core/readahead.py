@@ -6,6 +6,9 @@ next as fit ``ahead_bytes`` of pages that were missing. Whole windows are asked 
 that few large GETs cover them; and only pages that the plan touches, so that no GET brings what
 nobody wants.
 
+What was asked for ahead may be taken back for others' sake (``AheadLost``). It is asked for again when it
+comes into reach again: when the read enters the window, or looks ahead from the next one.
+
 How it is driven::
 
     for step in ahead.feed(WindowEntered(path, window), now): ...  # ProbeWindow: which pages are missing?
@@ -54,6 +57,11 @@ class WindowProbed:
 
 
 @frozen
+class AheadLost:
+    """Nothing that was asked for beyond the window that the read is in will come, or is here any more."""
+
+
+@frozen
 class ProbeWindow:
     """Look for these pages; ask the fetch scheduler for the ones that are in no tier."""
 
@@ -68,6 +76,10 @@ class _Step:
     file: FileEntry
     window: int
     missing_bytes: int = 0
+    is_asked: bool = False
+    """Whether its pages were asked for on its behalf."""
+    is_lost: bool = False
+    """Whether they were, and are to be asked for again."""
 
     def is_at(self, path: str, window: int) -> bool:
         return self.window == window and self.file.path == path
@@ -90,7 +102,9 @@ class ReadAhead:
     def __attrs_post_init__(self) -> None:
         self._rest = self.plan.windows(self.coalesce_bytes)
 
-    def feed(self, event: WindowEntered | PageMissed | WindowProbed, now: float) -> tuple[ProbeWindow, ...]:
+    def feed(
+        self, event: WindowEntered | PageMissed | WindowProbed | AheadLost, now: float
+    ) -> tuple[ProbeWindow, ...]:
         """One event in, the next window to look at out, if any; see ``seekfs_core.machine``."""
         now = advance(self._now, now)
         if isinstance(event, WindowEntered):
@@ -103,6 +117,9 @@ class ReadAhead:
                     return self._probe(self._at)
             case PageMissed(file, page_id):
                 return (ProbeWindow(file, self._still_ahead(file, page_id)),)
+            case AheadLost():
+                self._lose_ahead()
+                return ()
             case WindowProbed(missing_bytes):
                 if self._probing is not None:
                     self._probing.missing_bytes = missing_bytes
@@ -131,25 +148,39 @@ class ReadAhead:
         self._rest = iter(left_out)
         raise ContractViolation(f"the plan does not come to window {window} of {path!r} again")
 
+    def _lose_ahead(self) -> None:
+        for step in self._ahead:
+            if step.is_asked:
+                step.is_asked, step.is_lost, step.missing_bytes = False, True, 0
+                self._asked.discard((step.file.path, step.window))
+
     def _look_ahead(self) -> tuple[ProbeWindow, ...]:
-        while (
-            self._probing is None
-            and len(self._ahead) < AHEAD_WINDOWS_MAX
-            and self._outstanding_bytes() < self.ahead_bytes
-        ):
-            following = next(self._rest, None)
-            if following is None:
+        while self._probing is None and self._outstanding_bytes() < self.ahead_bytes:
+            step = self._next_step()
+            if step is None:
                 break
-            step = _Step(*following)
-            self._ahead.append(step)
             # A window that the plan comes back to was asked for whole the first time; what of it
             # has left every tier by then is fetched page by page when its turn comes.
             if (step.file.path, step.window) not in self._asked:
                 return self._probe(step)
         return ()
 
+    def _next_step(self) -> _Step | None:
+        """What was lost goes before what comes behind it."""
+        for step in self._ahead:
+            if step.is_lost:
+                step.is_lost = False
+                return step
+        following = next(self._rest, None) if len(self._ahead) < AHEAD_WINDOWS_MAX else None
+        if following is None:
+            return None
+        step = _Step(*following)
+        self._ahead.append(step)
+        return step
+
     def _probe(self, step: _Step) -> tuple[ProbeWindow, ...]:
         self._asked.add((step.file.path, step.window))
+        step.is_asked = True
         self._probing = step
         pages = self.plan.pages_in_window(step.file, step.window, self.coalesce_bytes)
         return (ProbeWindow(step.file, pages),)

@@ -27,10 +27,12 @@ from seekfs_core.errors import (
     NoSuchNamespace,
     NoSuchVersion,
     SeekfsError,
+    ShuttingDown,
 )
 from seekfs_core.machine import Tick, advance
 from seekfs_core.manifest import Manifest
 from seekfs_core.resolver_messages import (
+    Closing,
     FetchManifest,
     HeadFailed,
     HeadRead,
@@ -99,6 +101,7 @@ class ManifestResolver:
     pins: Mapping[str, int] = field(factory=dict)
     head_patience_seconds: float = HEAD_PATIENCE_SECONDS
     _now: float = field(default=float("-inf"), init=False)
+    _closing: bool = field(default=False, init=False)
     _namespaces: dict[str, _Namespace] = field(factory=dict, init=False)
     _busy: dict[str, _Namespace] = field(factory=dict, init=False)  # Those that something is read of.
     _manifests: OrderedDict[tuple[str, int], Manifest] = field(factory=OrderedDict, init=False)
@@ -138,6 +141,8 @@ class ManifestResolver:
                 self._remember_head(self._namespaces[ns], version, actions)
             case ManifestFailed(ns, version, error):
                 self._manifest_failed(ns, version, error, actions)
+            case Closing():
+                self._close(actions)
             case Tick():
                 pass
         self._lose_patience(actions)
@@ -195,6 +200,9 @@ class ManifestResolver:
     # --- requests ---------------------------------------------------------------------------
 
     def _resolve(self, name: str, waiter: _Waiter, actions: list[ResolverAction]) -> None:
+        if self._closing:
+            actions.append(NotResolved(waiter.number, _closing()))
+            return
         pin = self.pins.get(name)
         if waiter.version is None and pin is not None:
             waiter.version = pin
@@ -251,6 +259,14 @@ class ManifestResolver:
             ns.for_head = [waiter for waiter in ns.for_head if waiter.number != number]
             for version, waiters in ns.for_manifest.items():
                 ns.for_manifest[version] = [waiter for waiter in waiters if waiter.number != number]
+
+    def _close(self, actions: list[ResolverAction]) -> None:
+        """Nobody waits any more. What is being read is taken in all the same when it comes."""
+        self._closing = True
+        for ns in self._busy.values():
+            for waiters in (ns.for_head, *ns.for_manifest.values()):
+                actions.extend(NotResolved(waiter.number, _closing()) for waiter in waiters)
+                waiters.clear()
 
     def _lose_patience(self, actions: list[ResolverAction]) -> None:
         for ns in list(self._busy.values()):
@@ -470,6 +486,10 @@ class ManifestResolver:
         pinned = {(ns, version) for ns, version in self.pins.items()}
         for old in [old for old in self._manifests if old not in pinned][:-MANIFESTS_KEPT_MAX]:
             del self._manifests[old]
+
+
+def _closing() -> ShuttingDown:
+    return ShuttingDown("the daemon is stopping")
 
 
 def _no_namespace(name: str) -> NoSuchNamespace:

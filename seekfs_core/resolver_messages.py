@@ -83,6 +83,11 @@ class KeepingEnded:
     version: int
 
 
+@frozen
+class Closing:
+    """Nobody waits any more, from now on."""
+
+
 ResolverEvent: TypeAlias = (
     Restored
     | ResolveWanted
@@ -93,6 +98,7 @@ ResolverEvent: TypeAlias = (
     | NotKept
     | ManifestFailed
     | KeepingEnded
+    | Closing
     | Tick
 )
 

@@ -6,7 +6,8 @@ the pages that later slices of its plan need again, up to ``bytes_max``; the one
 been to for longest go first.
 
 How it is driven: ``feed(SliceRead(page, length))`` after each slice; ``KeepPage`` and ``LetGoOfPage``
-say what to do. ``AllLetGo`` when memory is needed elsewhere.
+say what to do. ``NotKept`` where the page was not to be had any more, or never was in memory;
+``AllLetGo`` when memory is needed elsewhere.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ class SliceRead:
 
     page: Page
     length: int
+
+
+@frozen
+class NotKept:
+    """Nothing is kept of this page, although ``KeepPage`` said so."""
+
+    page: Page
 
 
 @frozen
@@ -67,13 +75,16 @@ class Reuse:
         """No page is touched twice: there is nothing to feed."""
         return not self._uses_left
 
-    def feed(self, event: SliceRead | AllLetGo, now: float) -> tuple[KeepPage | LetGoOfPage, ...]:
+    def feed(self, event: SliceRead | NotKept | AllLetGo, now: float) -> tuple[KeepPage | LetGoOfPage, ...]:
         """One event in, what to keep and let go of out; see ``seekfs_core.machine``."""
         self._now = advance(self._now, now)
         match event:
             case AllLetGo():
                 self._kept.clear()
                 self._kept_bytes = 0
+                return ()
+            case NotKept(page):
+                self._forget(page)
                 return ()
             case SliceRead(page, length):
                 return self._slice_read(page, length)

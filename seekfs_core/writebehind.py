@@ -6,6 +6,9 @@ fetching down to what the disk takes. A disk that has not finished a single writ
 ``stall_seconds`` is another matter: waiting for it would stall reads, so what queues is let go
 and new pages are not queued until a write ends. A page that was fetched again while its first
 copy still waits is written once.
+
+At the end (``Closing``) nothing is queued any more, and what is there already has until a given time; then
+it is let go of as well.
 """
 
 from __future__ import annotations
@@ -41,6 +44,13 @@ class WriteEnded:
 
 
 @frozen
+class Closing:
+    """The process ends. ``until`` (monotonic seconds) is how long pages may be written."""
+
+    until: float
+
+
+@frozen
 class WritePage:
     """Write this page now."""
 
@@ -56,12 +66,13 @@ class SkipPage:
 
 @frozen
 class SkipCopy:
-    """Let go of the buffer that was offered: another copy of the page waits, or is being written."""
+    """Let go of the buffer that was offered: another copy of the page waits or is being written, or the
+    process ends."""
 
     key: PageKey
 
 
-WriteEvent: TypeAlias = PageVerified | WriteEnded | Tick
+WriteEvent: TypeAlias = PageVerified | WriteEnded | Closing | Tick
 WriteAction: TypeAlias = WritePage | SkipPage | SkipCopy
 
 
@@ -75,6 +86,7 @@ class WriteBehind:
     _lengths: dict[PageKey, int] = field(factory=dict, init=False)
     _writing: set[PageKey] = field(factory=set, init=False)
     _progress_at: float = field(default=float("-inf"), init=False)
+    _closing_until: float | None = field(default=None, init=False)
     _now: float = field(default=float("-inf"), init=False)
 
     @property
@@ -83,8 +95,11 @@ class WriteBehind:
         return sum(self._lengths.values())
 
     @property
-    def is_idle(self) -> bool:
-        return not self._lengths
+    def is_flushed(self) -> bool:
+        """After ``Closing``: nothing waits any more, and what is still being written has had its time."""
+        if self._closing_until is None or self._queue:
+            return False
+        return not self._writing or self._now >= self._closing_until
 
     def feed(self, event: WriteEvent, now: float) -> tuple[WriteAction, ...]:
         """One event in, the actions it calls for out; see ``seekfs_core.machine``."""
@@ -93,7 +108,7 @@ class WriteBehind:
         match event:
             case PageVerified(key, length):
                 self._now = now
-                if key in self._lengths:
+                if key in self._lengths or self._closing_until is not None:
                     actions.append(SkipCopy(key))
                 else:
                     self._lengths[key] = length
@@ -105,9 +120,12 @@ class WriteBehind:
                 self._writing.remove(key)
                 del self._lengths[key]
                 self._progress_at = now
+            case Closing(until):
+                self._now = now
+                self._closing_until = until
             case Tick():
                 self._now = now
-        if self._stalled(now):
+        if self._stalled(now) or (self._closing_until is not None and now >= self._closing_until):
             for key in self._queue:
                 del self._lengths[key]
                 actions.append(SkipPage(key))
@@ -121,8 +139,11 @@ class WriteBehind:
         return tuple(actions)
 
     def next_deadline(self) -> float | None:
-        """When the disk counts as stalled, where pages wait behind it."""
-        return self._progress_at + self.stall_seconds if self._queue else None
+        """When the disk counts as stalled, where pages wait behind it; or when the end is over."""
+        stalled_at = self._progress_at + self.stall_seconds if self._queue else float("inf")
+        over_at = float("inf") if self._closing_until is None or not self._lengths else self._closing_until
+        due = min(stalled_at, over_at)
+        return None if due == float("inf") or due <= self._now else due
 
     def _stalled(self, now: float) -> bool:
         return bool(self._writing) and now >= self._progress_at + self.stall_seconds

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 from attrs import define, field, frozen
 
 from seekfs_core.advice import NamespaceCounts, advise, still_counted
+from seekfs_core.closing import tier_seconds
 from seekfs_core.errors import RangeNotSatisfiable, SeekfsError, StoreFailure, error_of
 from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import FetchLimits, FetchStatistics
@@ -51,9 +52,6 @@ from seekfs_io.reading import ReadCounters, ReadSetting, ReadStream
 from seekfs_io.resolving import Resolution, Resolving
 
 AnswerT = TypeVar("AnswerT")
-
-CLOSE_SECONDS_MIN = 1.0
-"""What the tier on disk is given to end its writes, also where finishing the queue has used up the time."""
 
 TIER_OF = {
     StagingStep.REPORT_DISK: DISK,
@@ -359,6 +357,6 @@ class DataPlane:
         until = self._clock() + timeout_seconds
         self._resolving.close()
         self._fetcher.close(timeout_seconds)
-        self._l2.close(max(CLOSE_SECONDS_MIN, until - self._clock()))
+        self._l2.close(tier_seconds(until, self._clock()))
         self._shelf.close()
         self._store.close()

@@ -21,13 +21,18 @@ from typing import TypeAlias
 from attrs import define, field, frozen
 from crc32c import crc32c
 
-from seekfs_core.errors import FailureKind, SeekfsError, ShuttingDown, StoreFailure, error_of
-from seekfs_core.fetch import FetchScheduler
+from seekfs_core import writebehind
+from seekfs_core.closing import THREADS_SECONDS_MAX
+from seekfs_core.errors import FailureKind, SeekfsError, StoreFailure, bug_of, error_of
+from seekfs_core.fetch import CLOSING, FetchScheduler
 from seekfs_core.fetch_messages import (
+    BreakOffGet,
     CallEnded,
     CallFailed,
     CallLeft,
+    CallNotMade,
     CallWanted,
+    Closing,
     DeliverPage,
     DiscardPage,
     DropAhead,
@@ -45,6 +50,7 @@ from seekfs_core.fetch_messages import (
     PagesWanted,
     ReadLeft,
     ReadWaits,
+    RefuseRoom,
     RoomReturned,
     RoomWanted,
     StartCall,
@@ -65,7 +71,7 @@ from seekfs_core.writebehind import (
 from seekfs_io.objects.base import ObjectReader, ReadableStore, StoreError
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
-from seekfs_io.threads import DaemonPool
+from seekfs_io.threads import DaemonPool, run_all
 
 log = logging.getLogger("seekfs.fetch")
 
@@ -93,16 +99,18 @@ class RoomGranted:
 
 
 @frozen
+class RoomRefused:
+    """The room of this many bytes that was wanted will not be granted: the plane is being closed."""
+
+    length: int
+
+
+@frozen
 class AheadDropped:
     """Others need the room: let go of every page that is held for later."""
 
 
-@frozen
-class Closed:
-    """The plane is being closed: nothing else will come."""
-
-
-Letter: TypeAlias = PageCame | PageFailed | RoomGranted | AheadDropped | Closed
+Letter: TypeAlias = PageCame | PageFailed | RoomGranted | RoomRefused | AheadDropped
 Inbox: TypeAlias = "queue.SimpleQueue[Letter]"
 
 
@@ -143,7 +151,8 @@ class Fetcher:
         self._alarm = threading.Condition(self._lock)
         self._alarm_at: float | None = None
         self._written = threading.Condition(self._lock)
-        self._closing = False
+        self._closed = False
+        self._broken_off: set[int] = set()
         self._inboxes: dict[int, Inbox] = {}
         self._calls: dict[int, _Call] = {}
         self._arrived: dict[tuple[int, int], PageBuffer] = {}
@@ -163,8 +172,6 @@ class Fetcher:
         with self._lock:
             read = next(self._numbers)
             self._inboxes[read] = inbox
-            if self._closing:
-                inbox.put(Closed())
         return read, inbox
 
     def want(self, read: int, source: PageSource, pages: Iterable[int]) -> list[int]:
@@ -175,7 +182,7 @@ class Fetcher:
         with self._lock:
             missing = [page_id for page_id in pages if not self._is_kept(page_key(source.key, page_id))]
             jobs = self._feed(PagesWanted(read, source, tuple(missing))) if missing else []
-        _run(jobs)
+        run_all(jobs)
         return missing
 
     def wait_for(self, read: int, key: PageKey | None) -> None:
@@ -205,7 +212,7 @@ class Fetcher:
         with self._lock:
             inbox = self._inboxes.pop(read)
             jobs = self._feed(ReadLeft(read))
-        _run(jobs)
+        run_all(jobs)
         # Letters are only put under the lock and to readers that are known: no more can come.
         while not inbox.empty():
             match inbox.get_nowait():
@@ -236,13 +243,13 @@ class Fetcher:
             number = next(self._numbers)
             self._calls[number] = _Call(run, failed)
             jobs = self._feed(CallWanted(number))
-        _run(jobs)
+        run_all(jobs)
 
         def cancel() -> None:
             with self._lock:
                 self._calls.pop(number, None)
                 jobs = self._feed(CallLeft(number))
-            _run(jobs)
+            run_all(jobs)
 
         return cancel
 
@@ -260,17 +267,18 @@ class Fetcher:
             return self._scheduler.statistics(), counters, self._write_behind.bytes_waiting
 
     def close(self, timeout_seconds: float) -> None:
-        """Finish what is being written, within the bound; abandon what is being fetched."""
+        """Fail what is waited for, break off what is being fetched, and finish what is being written,
+        within the bound."""
         with self._lock:
-            self._written.wait_for(lambda: self._write_behind.is_idle, timeout_seconds)
-            self._closing = True
-            for inbox in self._inboxes.values():
-                inbox.put(Closed())
-            calls, self._calls = list(self._calls.values()), {}
+            until = self._clock() + timeout_seconds
+            jobs = self._feed(Closing()) + self._feed_writes(writebehind.Closing(until))
+        run_all(jobs)
+        with self._lock:
+            # The timer says when the time is over; the bound is for a clock that is not this machine's.
+            self._written.wait_for(lambda: self._write_behind.is_flushed, timeout_seconds)
+            self._closed = True
             self._alarm.notify_all()
-        for call in calls:
-            call.failed(_closing_failure())
-        self._writers.close(1.0)
+        self._writers.close(THREADS_SECONDS_MAX)
         self._requests.close(0.0)
 
     # --- under the lock ---------------------------------------------------------------------
@@ -283,13 +291,11 @@ class Fetcher:
     def _tell(self, event: FetchEvent) -> None:
         with self._lock:
             jobs = self._feed(event)
-        _run(jobs)
+        run_all(jobs)
 
     def _feed(self, event: FetchEvent) -> list[Callable[[], None]]:
         """Feed the scheduler and do what touches only memory; the rest is returned, to be done
         without the lock."""
-        if self._closing:
-            return []
         jobs: list[Callable[[], None]] = []
         events: list[FetchEvent] = [event]
         while events:
@@ -315,7 +321,8 @@ class Fetcher:
             case FailPage(source, page_id, reads, failure):
                 key = page_key(source.key, page_id)
                 error = error_of(failure, key=source.file.storage_key)
-                jobs.append(lambda: log.warning("%s", error.detail, extra={"event": "page_failed"}))
+                if failure is not CLOSING:  # The end is said once, not for every page.
+                    jobs.append(lambda: log.warning("%s", error.detail, extra={"event": "page_failed"}))
                 for read in reads:
                     self._inboxes[read].put(PageFailed(key, error))
             case FailCall(number, failure):
@@ -323,6 +330,10 @@ class Fetcher:
                     jobs.append(lambda: call.failed(failure))
             case GrantRoom(read, length):
                 self._inboxes[read].put(RoomGranted(length))
+            case RefuseRoom(read, length):
+                self._inboxes[read].put(RoomRefused(length))
+            case BreakOffGet(get):
+                self._broken_off.add(get)
             case DropAhead(read):
                 self._inboxes[read].put(AheadDropped())
 
@@ -372,7 +383,7 @@ class Fetcher:
     def _keep_time(self) -> None:
         while True:
             with self._lock:
-                if self._closing:
+                if self._closed:
                     return
                 due = self._deadline()
                 if due is None or due > self._clock():
@@ -381,12 +392,13 @@ class Fetcher:
                     self._alarm_at = None
                     continue
                 jobs = self._feed(Tick()) + self._feed_writes(Tick())
-            _run(jobs)
+            run_all(jobs)
 
     def _get(self, get: StartGet) -> None:
         """One GET: every page is checked and handed over as soon as it is in."""
         file = get.source.file
         try:
+            self._check_not_broken_off(get)
             with self._store.get(file.storage_key, start=get.start, stop=get.stop) as body:
                 self._tell(GetOpened(get.get, body.etag, body.size))
                 for page_id in range(get.page_start, get.page_stop):
@@ -398,14 +410,14 @@ class Fetcher:
         except Exception as error:
             # A bug, but not one that may leave readers waiting for ever.
             log.exception("GET of %r", file.storage_key)
-            self._tell(GetFailed(get.get, _bug(error)))
+            self._tell(GetFailed(get.get, bug_of(error)))
         else:
             self._tell(GetEnded(get.get))
 
     def _receive_page(self, get: StartGet, page_id: int, body: ObjectReader, length: int) -> None:
         buffer = self._ram.take(length)
         try:
-            crc = self._receive(body, buffer.view)
+            crc = self._receive(get, body, buffer.view)
         except BaseException:
             # The room of a page that did not come is the scheduler's still: nothing is returned.
             self._ram.release(buffer)
@@ -414,13 +426,12 @@ class Fetcher:
             self.counters.bytes_from_store += length
             self._arrived[get.get, page_id] = buffer
             jobs = self._feed(PageArrived(get.get, page_id, crc))
-        _run(jobs)
+        run_all(jobs)
 
-    def _receive(self, body: ObjectReader, view: memoryview) -> int:
+    def _receive(self, get: StartGet, body: ObjectReader, view: memoryview) -> int:
         crc = at = 0
         while at < len(view):
-            if self._closing:
-                raise StoreError(_closing_failure())
+            self._check_not_broken_off(get)
             count = body.readinto(view[at : at + RECEIVE_BYTES])
             if not count:
                 raise StoreError(
@@ -430,11 +441,15 @@ class Fetcher:
             at += count
         return crc
 
+    def _check_not_broken_off(self, get: StartGet) -> None:
+        if get.get in self._broken_off:
+            raise StoreError(CLOSING)
+
     def _run_call(self, number: int) -> None:
         with self._lock:
             call = self._calls.get(number)
         if call is None:
-            self._tell(CallEnded(number))
+            self._tell(CallNotMade(number))
             return
         try:
             answered = call.run()
@@ -442,13 +457,14 @@ class Fetcher:
             self._tell(CallFailed(number, error.failure))
         except Exception as error:
             log.exception("a request to the store")
-            self._tell(CallFailed(number, _bug(error)))
+            self._tell(CallFailed(number, bug_of(error)))
         else:
             with self._lock:
-                self._calls.pop(number, None)
+                is_awaited = self._calls.pop(number, None) is not None
                 jobs = self._feed(CallEnded(number))
-            _run(jobs)
-            answered()
+            run_all(jobs)
+            if is_awaited:
+                answered()
 
     def _write(self, key: PageKey) -> None:
         with self._lock:
@@ -459,18 +475,5 @@ class Fetcher:
             with self._lock:
                 del self._to_write[key]
                 jobs = self._feed_writes(WriteEnded(key))
-            _run(jobs)
+            run_all(jobs)
             self.release(buffer)
-
-
-def _run(jobs: list[Callable[[], None]]) -> None:
-    for job in jobs:
-        job()
-
-
-def _bug(error: Exception) -> StoreFailure:
-    return StoreFailure(kind=FailureKind.INTERNAL, detail=f"internal error: {type(error).__name__}")
-
-
-def _closing_failure() -> StoreFailure:
-    return StoreFailure(kind=FailureKind.CLOSING, detail=ShuttingDown.title)

@@ -21,10 +21,7 @@ from attrs import define, field
 from crc32c import crc32c
 
 from seekfs_core import grid
-from seekfs_core.errors import (
-    SeekfsError,
-    ShuttingDown,
-)
+from seekfs_core.errors import SeekfsError, ShuttingDown
 from seekfs_core.fetch_messages import FetchLimits, PageSource
 from seekfs_core.lookup import (
     FIRST,
@@ -43,11 +40,20 @@ from seekfs_core.manifest import FileEntry
 from seekfs_core.pages import FileKey, PageKey, page_key
 from seekfs_core.patience import Patience
 from seekfs_core.plan import ReadPlan
-from seekfs_core.readahead import PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
+from seekfs_core.readahead import AheadLost, PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
 from seekfs_core.readback import WINDOW_BYTES, reads_whole_page
-from seekfs_core.reuse import AllLetGo, LetGoOfPage, Reuse, SliceRead
+from seekfs_core.reuse import AllLetGo, KeepPage, LetGoOfPage, NotKept, Reuse, SliceRead
 from seekfs_core.tier_counts import DISK, RAM, STORE, TIERS
-from seekfs_io.fetching import AheadDropped, Closed, Fetcher, Inbox, Letter, PageCame, PageFailed, RoomGranted
+from seekfs_io.fetching import (
+    AheadDropped,
+    Fetcher,
+    Inbox,
+    Letter,
+    PageCame,
+    PageFailed,
+    RoomGranted,
+    RoomRefused,
+)
 from seekfs_io.pages.base import PageLease, PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
 
@@ -90,6 +96,7 @@ class ReadStream:
         self._current_key: PageKey | None = None
         self._piece: memoryview | None = None
         self._tier = RAM
+        self._counted_key: PageKey | None = None
         # Only a read that misses has the following; most never do.
         self._read: int | None = None
         self._inbox: Inbox = queue.SimpleQueue()
@@ -152,9 +159,11 @@ class ReadStream:
                         verified=lease.verified, slice_bytes=stop - start, page_bytes=lease.length
                     ):
                         yield from self._from_disk_window(lease, file, key, page_id, start, stop)
+                        if self._reuse is not None:
+                            self._keep_at_hand(self._reuse, file, page_id, lease.length)
                         continue
                     buffer = self._absent(lease, file, key, page_id)
-                self.counters.pages_from[self._tier] += 1
+                self._count_page(key)
                 self._current, self._current_key = buffer, key
                 if self._ahead is not None:
                     self._look_ahead(file, page_id)
@@ -166,6 +175,12 @@ class ReadStream:
                 piece.release()
             if self._reuse is not None:
                 self._keep_at_hand(self._reuse, file, page_id, buffer.length)
+
+    def _count_page(self, key: PageKey) -> None:
+        """A page was found in ``_tier``; slices of one page in a row count it once."""
+        if key != self._counted_key:
+            self._counted_key = key
+            self.counters.pages_from[self._tier] += 1
 
     def _at_hand(self, key: PageKey) -> PageBuffer | None:
         """A page that this read holds already, or that is in RAM."""
@@ -220,13 +235,14 @@ class ReadStream:
                 finally:
                     window.release()
             else:
-                self.counters.pages_from[DISK] += 1
+                self._tier = DISK
+                self._count_page(key)
         finally:
             lease.release()
         if at < stop:
             buffer = self._absent(None, file, key, page_id)
             self._current, self._current_key = buffer, key
-            self.counters.pages_from[self._tier] += 1
+            self._count_page(key)
             self.counters.bytes_from[self._tier] += stop - at
             piece = self._piece = buffer.view[at:stop]
             try:
@@ -278,42 +294,47 @@ class ReadStream:
 
     def _absent(self, lease: PageLease | None, file: FileEntry, key: PageKey, page_id: int) -> PageBuffer:
         """A page that is not in RAM: read it back through ``lease``, or have it fetched."""
-        self._setting.limits.check(file)
         lookup = PageLookup()
         doing = FIRST
-        while True:
-            outcome: NotOnDisk | Asked | WaitOver | NotAtHand
-            match doing:
-                case LookupAction.READ_BACK:
-                    found = None if lease is None else self._read_back(lease, key)
-                    if found is not None:
-                        self._tier = DISK
-                        return found
-                    outcome = NotOnDisk(self._known(key))
-                case LookupAction.ASK_FOR_WINDOW:
-                    if self._ahead is None:
-                        self._begin_looking_ahead()
-                    self._look_ahead(file, page_id)
-                    outcome = Asked(self._known(key))
-                case LookupAction.ASK_FOR_PAGE:
-                    self._ask(file, page_id)
-                    outcome = Asked(self._known(key))
-                case LookupAction.WAIT:
-                    self._await_page(key)
-                    outcome = WaitOver()
-                case LookupAction.LOOK_AT_HAND:
-                    found = self._at_hand(key)
-                    if found is not None:
-                        return found
-                    lease = self._lease(file, key, page_id)
-                    outcome = NotAtHand()
-                case LookupAction.RAISE_FAILURE:
-                    raise self._failed[key]
-                case LookupAction.GIVE_UP:
-                    raise left_every_tier(file.path, page_id)
-                case _:
-                    assert_never(doing)
-            (doing,) = lookup.feed(outcome, time.monotonic())
+        try:
+            self._setting.limits.check(file)
+            while True:
+                outcome: NotOnDisk | Asked | WaitOver | NotAtHand
+                match doing:
+                    case LookupAction.READ_BACK:
+                        held, lease = lease, None
+                        found = None if held is None else self._read_back(held, key)
+                        if found is not None:
+                            self._tier = DISK
+                            return found
+                        outcome = NotOnDisk(self._known(key))
+                    case LookupAction.ASK_FOR_WINDOW:
+                        if self._ahead is None:
+                            self._begin_looking_ahead()
+                        self._look_ahead(file, page_id)
+                        outcome = Asked(self._known(key))
+                    case LookupAction.ASK_FOR_PAGE:
+                        self._ask(file, page_id)
+                        outcome = Asked(self._known(key))
+                    case LookupAction.WAIT:
+                        self._await_page(key)
+                        outcome = WaitOver()
+                    case LookupAction.LOOK_AT_HAND:
+                        found = self._at_hand(key)
+                        if found is not None:
+                            return found
+                        lease = self._lease(file, key, page_id)
+                        outcome = NotAtHand()
+                    case LookupAction.RAISE_FAILURE:
+                        raise self._failed[key]
+                    case LookupAction.GIVE_UP:
+                        raise left_every_tier(file.path, page_id)
+                    case _:
+                        assert_never(doing)
+                (doing,) = lookup.feed(outcome, time.monotonic())
+        finally:
+            if lease is not None:
+                lease.release()
 
     def _known(self, key: PageKey) -> Knowledge:
         if key in self._failed:
@@ -378,11 +399,15 @@ class ReadStream:
         for action in reuse.feed(SliceRead((file.path, page_id), length), time.monotonic()):
             path, page = action.page
             key = page_key(self._file_keys[path], page)
-            if isinstance(action, LetGoOfPage):
-                if (buffer := self._held.pop(key, None)) is not None:
-                    self._setting.fetcher.release(buffer)
-            elif key not in self._held and (buffer := self._setting.ram.hold(key)) is not None:
-                self._held[key] = buffer
+            match action:
+                case LetGoOfPage():
+                    if (buffer := self._held.pop(key, None)) is not None:
+                        self._setting.fetcher.release(buffer)
+                case KeepPage() if key not in self._held:
+                    if (buffer := self._setting.ram.hold(key)) is not None:
+                        self._held[key] = buffer
+                    else:
+                        reuse.feed(NotKept(action.page), time.monotonic())
 
     def _drop_held(self) -> None:
         if self._reuse is not None:
@@ -417,6 +442,8 @@ class ReadStream:
             # A grant that came too late for an earlier wait may have another length.
             if isinstance(letter, RoomGranted) and letter.length == length:
                 return
+            if isinstance(letter, RoomRefused):
+                raise ShuttingDown("the daemon is stopping: this read was not finished")
             self._take_in(letter, waits_for=None)
 
     def _next_letter(self) -> Letter:
@@ -438,9 +465,11 @@ class ReadStream:
                 self._failed[key] = error
             case AheadDropped():
                 self._expected.intersection_update({waits_for} if waits_for is not None else ())
+                if self._ahead is not None:
+                    self._ahead.feed(AheadLost(), time.monotonic())
                 self._drop_held()
                 self._drop_scratch()
-            case Closed():
-                raise ShuttingDown("the daemon is stopping: this read was not finished")
             case RoomGranted(length):
                 self._setting.fetcher.return_room(length)
+            case RoomRefused():
+                pass  # Of an earlier wait, that ended otherwise.

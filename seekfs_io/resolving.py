@@ -18,20 +18,15 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from seekfs_core.errors import (
-    ManifestInvalid,
-    SeekfsError,
-    ShuttingDown,
-    StoreFailure,
-    error_of,
-    is_absence,
-)
+from seekfs_core.closing import THREADS_SECONDS_MAX
+from seekfs_core.errors import SeekfsError, StoreFailure, bug_of, error_of, is_absence
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest, decode_manifest
 from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
 from seekfs_core.patience import Patience
 from seekfs_core.resolver import ManifestResolver
 from seekfs_core.resolver_messages import (
+    Closing,
     FetchManifest,
     HeadFailed,
     HeadRead,
@@ -55,7 +50,7 @@ from seekfs_io.fetching import Fetcher
 from seekfs_io.objects.base import ReadableStore
 from seekfs_io.objects.whole import fetch_whole
 from seekfs_io.pages.shelf import Shelf
-from seekfs_io.threads import DaemonPool
+from seekfs_io.threads import DaemonPool, run_all
 
 log = logging.getLogger("seekfs.resolve")
 
@@ -96,7 +91,7 @@ class Resolving:
         self._clock = clock
         self._lock = threading.Lock()
         self._alarm = threading.Condition(self._lock)
-        self._closing = False
+        self._closed = False
         self._serving: dict[str, tuple[float, Resolution]] = {}
         self._waiters: dict[int, queue.SimpleQueue[Resolved | NotResolved]] = {}
         self._next_waiter = 1
@@ -114,12 +109,10 @@ class Resolving:
                 return serving[1]
         inbox: queue.SimpleQueue[Resolved | NotResolved] = queue.SimpleQueue()
         with self._lock:
-            if self._closing:
-                raise ShuttingDown("the daemon is stopping")
             number, self._next_waiter = self._next_waiter, self._next_waiter + 1
             self._waiters[number] = inbox
             jobs = self._feed(ResolveWanted(number, ns, version))
-        _run(jobs)
+        run_all(jobs)
         patience = Patience(self._wait_seconds_max, f"the manifest of {ns!r}")
         patience.begin(self._clock())
         try:
@@ -128,7 +121,7 @@ class Resolving:
             with self._lock:
                 self._waiters.pop(number, None)
                 jobs = self._feed(WaiterLeft(number))
-            _run(jobs)
+            run_all(jobs)
             raise patience.spent(ns=ns) from None
         match answer:
             case Resolved(_, manifest, stale):
@@ -142,21 +135,20 @@ class Resolving:
             return self._resolver.current_versions()
 
     def close(self) -> None:
+        """Answer whoever waits, and let nobody wait any more."""
         with self._lock:
-            self._closing = True
-            error = ShuttingDown("the daemon is stopping")
-            for number, inbox in self._waiters.items():
-                inbox.put(NotResolved(number, error))
-            self._waiters.clear()
+            jobs = self._feed(Closing())
+            self._closed = True
             self._alarm.notify_all()
-        self._pool.close(1.0)
+        run_all(jobs)
+        self._pool.close(THREADS_SECONDS_MAX)
 
     # --- the machine ------------------------------------------------------------------------
 
     def _tell(self, event: ResolverEvent) -> None:
         with self._lock:
             jobs = self._feed(event)
-        _run(jobs)
+        run_all(jobs)
 
     def _feed(self, event: ResolverEvent) -> list[Callable[[], None]]:
         jobs: list[Callable[[], None]] = []
@@ -185,14 +177,14 @@ class Resolving:
     def _keep_time(self) -> None:
         while True:
             with self._lock:
-                if self._closing:
+                if self._closed:
                     return
                 due = self._resolver.next_deadline()
                 if due is None or due > self._clock():
                     self._alarm.wait(None if due is None else max(0.0, due - self._clock()))
                     continue
                 jobs = self._feed(Tick())
-            _run(jobs)
+            run_all(jobs)
 
     # --- HEAD and manifests -----------------------------------------------------------------
 
@@ -215,16 +207,17 @@ class Resolving:
 
     def _read_kept(self, ns: str, version: int) -> None:
         def look_on_shelf() -> None:
-            stored = self._shelf.load(ns, version)
-            if stored is not None:
-                try:
-                    manifest = self._decode(stored, ns, version)
-                except ManifestInvalid as error:
-                    log.warning("the copy kept of a manifest is damaged: %s", error.detail)
-                else:
-                    self._tell(ManifestRead(manifest))
-                    return
-            self._tell(NotKept(ns, version))
+            kept: Manifest | None = None
+            try:
+                stored = self._shelf.load(ns, version)
+                if stored is not None:
+                    kept = self._decode(stored, ns, version)
+            except SeekfsError as error:
+                log.warning("the copy kept of a manifest is damaged: %s", error.detail)
+            except Exception:
+                # A bug, but not one that may leave readers waiting for ever.
+                log.exception("looking for a copy of version %d of %r", version, ns)
+            self._tell(NotKept(ns, version) if kept is None else ManifestRead(kept))
 
         self._pool.submit(look_on_shelf)
 
@@ -283,11 +276,8 @@ class Resolving:
             raise
         except Exception as error:
             log.exception("decoding version %d of %r", version, ns)
-            raise ManifestInvalid(
-                f"manifest v-{version} of namespace {ns!r} could not be decoded: {type(error).__name__}",
-                ns=ns,
-                version=version,
-            ) from None
+            key = manifest_key(ns, version)
+            raise error_of(bug_of(error), key=key, ns=ns, version=version) from None
 
 
 def _head_event(ns: str, held: bytes) -> ResolverEvent:
@@ -296,8 +286,3 @@ def _head_event(ns: str, held: bytes) -> ResolverEvent:
     except SeekfsError as error:
         log.error("HEAD of %r is refused: %s", ns, error.detail, extra={"event": "head_refused"})
         return HeadFailed(ns, error)
-
-
-def _run(jobs: list[Callable[[], None]]) -> None:
-    for job in jobs:
-        job()

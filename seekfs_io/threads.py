@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 log = logging.getLogger("seekfs.fetch")
 
@@ -61,3 +61,9 @@ class DaemonPool:
                 log.exception("a job of %s failed", self._name)
             with self._lock:
                 self._free += 1
+
+
+def run_all(jobs: Iterable[Callable[[], None]]) -> None:
+    """Run what was decided under a lock and is done without it."""
+    for job in jobs:
+        job()

@@ -10,16 +10,19 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from seekfs_core.budget import GetBudget
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import (
+    BreakOffGet,
     CallEnded,
     CallFailed,
     CallLeft,
+    CallNotMade,
     CallWanted,
+    Closing,
     DeliverPage,
     DiscardPage,
     DropAhead,
@@ -36,6 +39,7 @@ from seekfs_core.fetch_messages import (
     PagesWanted,
     ReadLeft,
     ReadWaits,
+    RefuseRoom,
     RoomReturned,
     RoomWanted,
     StartCall,
@@ -46,6 +50,20 @@ from seekfs_core.retry import RetryPolicy, is_passing
 
 ROUNDING = 1e-6
 """Requests: what adding up intervals as floating-point numbers may be off by."""
+
+
+THE_END = StoreFailure(kind=FailureKind.CLOSING, detail="")
+
+
+def _as_owed(action: FetchAction) -> FetchAction:
+    """An action as ``last_words`` has it: who is told, and of which kind of failure."""
+    if isinstance(action, FailPage):
+        assert action.failure.kind is FailureKind.CLOSING
+        return evolve(action, reads=tuple(sorted(action.reads)), failure=THE_END)
+    if isinstance(action, FailCall):
+        assert action.failure.kind is FailureKind.CLOSING
+        return evolve(action, failure=THE_END)
+    return action
 
 
 @define(eq=False)
@@ -93,6 +111,10 @@ class Watched:
     calls_left: set[int] = field(factory=set)
     call_attempts: dict[int, int] = field(factory=dict)
     starts: list[float] = field(factory=list)
+    calls_not_made: int = 0
+    closed: bool = False
+    last_words: list[FetchAction] = field(factory=list)
+    """What is owed because this is the end, in any order."""
     seen: Counter[str] = field(factory=Counter)
     """What has come to pass how often, so that a simulation can show that it got everywhere."""
 
@@ -131,6 +153,7 @@ class Watched:
             self._check(action, expected)
             assert self.room_used <= self.scheduler.limits.room_bytes_max
         assert not expected, f"without {expected}"
+        assert not self.last_words, f"without {self.last_words}"
         self._check_counters()
         return actions
 
@@ -147,6 +170,14 @@ class Watched:
     def _learn(self, event: FetchEvent) -> list[FetchAction]:
         """Take note of an event; the actions that it must lead to, whatever else happens."""
         match event:
+            case Closing():
+                self._learn_closing()
+            case PagesWanted(read, source, pages) if self.closed:
+                self.last_words += [FailPage(source, page_id, (read,), THE_END) for page_id in pages]
+            case RoomWanted(read, length) if self.closed:
+                self.last_words.append(RefuseRoom(read, length))
+            case CallWanted(call) if self.closed:
+                self.last_words.append(FailCall(call, THE_END))
             case PagesWanted(read, source, pages):
                 for page_id in pages:
                     key = page_key(source.key, page_id)
@@ -181,11 +212,33 @@ class Watched:
                     self.calls_left.add(call)
             case CallEnded(call):
                 del self.calls[call]
+            case CallNotMade(call):
+                del self.calls[call]
+                self.calls_not_made += 1
             case CallFailed(call, failure):
                 return self._learn_call_failure(call, failure)
             case _:
                 pass
         return []
+
+    def _learn_closing(self) -> None:
+        """Whoever waits for anything is told so now, once, and nothing of theirs is started any more."""
+        self.closed = True
+        for page in self.pages.values():
+            if page.readers:
+                readers = tuple(sorted(page.readers))
+                self.last_words.append(FailPage(page.source, page.page_id, readers, THE_END))
+            page.readers.clear()
+        self.last_words += [BreakOffGet(get) for get in self.flights]
+        self.last_words += [RefuseRoom(read, length) for read, length in self.room_requests]
+        self.room_requests.clear()
+        for call, in_flight in list(self.calls.items()):
+            if call not in self.calls_left:
+                self.last_words.append(FailCall(call, THE_END))
+            self.calls_left.add(call)
+            if not in_flight:
+                del self.calls[call]
+        self._forget_unwanted()
 
     def _learn_arrival(self, event: PageArrived) -> list[FetchAction]:
         flight = self.flights[event.get]
@@ -263,7 +316,13 @@ class Watched:
 
     def _check(self, action: FetchAction, expected: list[FetchAction]) -> None:
         self.seen[type(action).__name__] += 1
+        if isinstance(action, FailPage):
+            self.seen[f"page failed: {action.failure.kind.value}"] += 1
         match action:
+            case FailPage() | RefuseRoom() | BreakOffGet() | FailCall() if self.closed:
+                self.last_words.remove(_as_owed(action))
+            case StartGet() | StartCall() | GrantRoom() | DropAhead() if self.closed:
+                raise AssertionError(f"{action} after the end")
             case StartGet():
                 self._check_start(action)
             case StartCall(call, attempt):
@@ -338,7 +397,6 @@ class Watched:
         else:
             assert isinstance(owed, FailPage)
             assert action.failure.kind is owed.failure.kind
-            self.seen[f"page failed: {action.failure.kind.value}"] += 1
         self.seen["shared"] += len(action.reads) > 1
 
     # --- what always holds ------------------------------------------------------------------
@@ -351,7 +409,7 @@ class Watched:
         statistics = self.scheduler.statistics()
         assert statistics.in_flight == self._in_flight <= self.scheduler.limits.inflight_gets_max
         assert statistics.room_bytes_used == self.room_used
-        assert statistics.gets_started + statistics.calls_started == len(self.starts)
+        assert statistics.gets_started + statistics.calls_started == len(self.starts) - self.calls_not_made
         due = self.scheduler.next_deadline()
         assert due is None or due > self.now, "a deadline that has passed would wake the driver for ever"
         for key, page in self.pages.items():

@@ -17,10 +17,13 @@ from attrs import define, field, frozen
 from seekfs_core import grid
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.fetch_messages import (
+    BreakOffGet,
     CallEnded,
     CallFailed,
     CallLeft,
+    CallNotMade,
     CallWanted,
+    Closing,
     DeliverPage,
     DiscardPage,
     DropAhead,
@@ -37,6 +40,7 @@ from seekfs_core.fetch_messages import (
     PagesWanted,
     ReadLeft,
     ReadWaits,
+    RefuseRoom,
     RoomReturned,
     RoomWanted,
     StartCall,
@@ -91,7 +95,12 @@ class Dropped:
     pass
 
 
-Letter: TypeAlias = Came | Failed | Granted | Dropped
+@frozen
+class Refused:
+    length: int
+
+
+Letter: TypeAlias = Came | Failed | Granted | Refused | Dropped
 Move: TypeAlias = tuple[str, Callable[[], object]]
 
 
@@ -235,6 +244,9 @@ class Reader:
             letter = self.inbox.popleft()
             if letter == Granted(length):
                 return
+            if letter == Refused(length):
+                self.failed_items[self._item] = StoreFailure(kind=FailureKind.CLOSING, detail="the end")
+                raise ItemFailed
             self._take_in(letter, None)
 
     def _await_letter(self) -> Iterator[None]:
@@ -345,6 +357,7 @@ class Node:
     calls: list[int] = field(factory=list)
     calls_in_flight: list[int] = field(factory=list)
     gets: dict[int, StartGet] = field(factory=dict)
+    broken_off: set[int] = field(factory=set)
     write_behind: WriteBehind = field(init=False)
     _found: dict[PageKey, Buffer] = field(factory=dict)
     _in_ram: OrderedDict[PageKey, Buffer] = field(factory=OrderedDict)
@@ -455,6 +468,10 @@ class Node:
                 self.calls.remove(call)
             case GrantRoom(read, length):
                 self._inbox(read).append(Granted(length))
+            case RefuseRoom(read, length):
+                self._inbox(read).append(Refused(length))
+            case BreakOffGet(get):
+                self.broken_off.add(get)
             case DropAhead(read):
                 self._inbox(read).append(Dropped())
             case DiscardPage():
@@ -485,8 +502,14 @@ class Node:
     def moves(self) -> list[Move]:
         """Everything that could happen now without anything going wrong."""
         moves: list[Move] = [("read", reader.step) for reader in self.readers if reader.can_step]
-        moves += [("get", partial(self.go_on, get)) for get in self.gets]
+        moves += [("get", partial(self.go_on, get)) for get in self.gets if get not in self.broken_off]
+        moves += [("broken off", partial(self.fail, get, FailureKind.CLOSING)) for get in self.broken_off]
         moves += [("call", partial(self.end_call, call)) for call in self.calls_in_flight]
+        moves += [
+            ("call not made", partial(self.end_call, call, CallNotMade(call)))
+            for call in self.calls_in_flight
+            if call not in self.calls
+        ]
         moves += [("room", partial(self.return_room, at)) for at in range(len(self.late))]
         moves += [("write", partial(self.end_write, key, True)) for key in self.writes]
         return moves
@@ -520,6 +543,7 @@ class Node:
 
     def fail(self, get: int, kind: FailureKind) -> None:
         del self.gets[get]
+        self.broken_off.discard(get)
         self.feed(GetFailed(get, StoreFailure(kind=kind, detail="it failed")))
 
     def call(self) -> None:
@@ -531,11 +555,15 @@ class Node:
         self.calls.remove(call)
         self.feed(CallLeft(call))
 
-    def end_call(self, call: int) -> None:
+    def end_call(self, call: int, outcome: CallEnded | CallNotMade | None = None) -> None:
         self.calls_in_flight.remove(call)
         if call in self.calls:
             self.calls.remove(call)
-        self.feed(CallEnded(call))
+        self.feed(outcome or CallEnded(call))
+
+    def close(self) -> None:
+        """The end: whoever waits is told, and nothing else is fetched."""
+        self.feed(Closing())
 
     def fail_call(self, call: int, kind: FailureKind) -> None:
         self.calls_in_flight.remove(call)

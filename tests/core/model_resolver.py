@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from seekfs_core.errors import NoSuchNamespace, NoSuchVersion
+from seekfs_core.errors import NoSuchNamespace, NoSuchVersion, ShuttingDown
 from seekfs_core.manifest import Manifest
 from seekfs_core.resolver import ManifestResolver
 from seekfs_core.resolver_messages import (
+    Closing,
     FetchManifest,
     HeadFailed,
     HeadRead,
@@ -72,6 +73,7 @@ class WatchedResolver:
     kept_heads: dict[str, int] = field(factory=dict)
     from_store: set[tuple[str, int]] = field(factory=set)
     keeping: set[tuple[str, int]] = field(factory=set)
+    closed: bool = False
 
     def feed(self, event: ResolverEvent, now: float | None = None) -> tuple[ResolverAction, ...]:
         self.now = self.now if now is None else now
@@ -85,6 +87,7 @@ class WatchedResolver:
     def restart(self) -> None:
         """Another process takes over, with what this one kept."""
         old = self.resolver
+        self.closed = False
         self.resolver = ManifestResolver(old.head_ttl_seconds, old.pins, old.head_patience_seconds)
         self.asked.clear()
         self.reading_heads.clear()
@@ -109,6 +112,8 @@ class WatchedResolver:
 
     def _learn(self, event: ResolverEvent) -> None:
         match event:
+            case Closing():
+                self.closed = True
             case ResolveWanted(waiter, ns, version):
                 self.asked[waiter] = Asked(ns, version, self.now)
             case WaiterLeft(waiter):
@@ -144,6 +149,8 @@ class WatchedResolver:
     def _check(self, action: ResolverAction) -> None:
         ttl = self.resolver.head_ttl_seconds
         match action:
+            case ReadHead() | ReadManifest() | Resolved() if self.closed:
+                raise AssertionError(f"{action} after the end")
             case ReadHead(ns):
                 assert ns not in self.reading_heads, "HEAD is read twice at once"
                 assert self.now >= self.of(ns).head_at + ttl, "HEAD is read again before its time"
@@ -214,8 +221,9 @@ class WatchedResolver:
         known.served, known.serves = manifest.version, True
 
     def _check_refused(self, asked: Asked, error: Exception) -> None:
+        assert isinstance(error, ShuttingDown) is self.closed
         known = self.of(asked.ns)
-        if asked.version is None:
+        if asked.version is None and not self.closed:
             assert not known.serves, "there is a good one"
         if isinstance(error, NoSuchNamespace):
             assert known.head_max == 0
@@ -226,6 +234,7 @@ class WatchedResolver:
     # --- what always holds ------------------------------------------------------------------
 
     def _check_nobody_is_forgotten(self) -> None:
+        assert not (self.closed and self.asked), "somebody waits after the end"
         for asked in self.asked.values():
             under_way = asked.ns in self.reading_heads or any(
                 ns == asked.ns for ns, _ in self.reading_manifests

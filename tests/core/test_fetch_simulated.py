@@ -75,6 +75,8 @@ def simulate(choose: Callable[[int], int], steps: int) -> Node:
             moves[choose(len(moves))][1]()
         else:
             node.wake()
+    if choose(2):
+        node.close()
     node.finish(choose)
     return node
 

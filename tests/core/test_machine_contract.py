@@ -37,6 +37,7 @@ from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure, Sto
 from seekfs_core.fetch_messages import (
     CallEnded,
     CallFailed,
+    CallNotMade,
     CallWanted,
     FetchEvent,
     GetEnded,
@@ -216,6 +217,8 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
             CallEnded(8),
             CallFailed(8, BUSY),
             CallEnded(9),
+            CallNotMade(8),
+            CallNotMade(9),
             GetOpened(2, None, 40),
             GetOpened(3, None, 40),
             PageArrived(1, 0, 0),

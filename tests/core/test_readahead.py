@@ -11,6 +11,7 @@ from seekfs_core.manifest import FileEntry
 from seekfs_core.plan import Item, ReadPlan, plan_read
 from seekfs_core.readahead import (
     AHEAD_WINDOWS_MAX,
+    AheadLost,
     PageMissed,
     ProbeWindow,
     ReadAhead,
@@ -53,7 +54,7 @@ def windows_naively(plan: ReadPlan, coalesce_bytes: int) -> list[tuple[str, int]
 
 
 @given(st.data(), st.integers(1, 100), st.integers(0, 300), st.integers(0, 3))
-def test_every_window_is_asked_for_once_in_order_and_never_more_than_may_be_outstanding(
+def test_every_window_is_asked_for_once_unless_lost_in_order_and_never_more_than_may_be_outstanding(
     data: st.DataObject, coalesce_bytes: int, ahead_bytes: int, cached_of_4: int
 ) -> None:
     manifest, contents = data.draw(datasets())
@@ -85,6 +86,9 @@ def test_every_window_is_asked_for_once_in_order_and_never_more_than_may_be_outs
             asked[key] = place, missing
             steps = ahead.feed(WindowProbed(missing), 0.0)
         assert walk[at] in asked, "the window that the read stands in is always asked for"
+        if not data.draw(st.integers(0, 4)):
+            assert ahead.feed(AheadLost(), 0.0) == ()
+            asked = {key: kept for key, kept in asked.items() if kept[0] <= known_at}
         at += 1 if data.draw(st.integers(0, 5)) else data.draw(st.integers(1, 3))
 
 
@@ -97,6 +101,48 @@ def test_lookahead_stops_when_enough_is_outstanding_and_goes_on_as_it_is_consume
     assert probed(ahead.feed(WindowEntered("a", 1), 0.0)) == ("a", (8, 9, 10, 11))
     assert ahead.feed(WindowProbed(4 * PAGE), 0.0) == ()
     assert ahead.feed(WindowEntered("a", 1), 0.0) == ()
+
+
+def test_what_was_lost_ahead_is_asked_for_again_when_the_read_comes_there() -> None:
+    ahead = ReadAhead(plan_of(("a", 0, 60 * PAGE)), 4 * PAGE, 12 * PAGE)
+    ahead.feed(WindowEntered("a", 0), 0.0)
+    ahead.feed(WindowProbed(4 * PAGE), 0.0)
+    ahead.feed(WindowProbed(4 * PAGE), 0.0)
+    assert ahead.feed(WindowProbed(4 * PAGE), 0.0) == ()
+    assert ahead.feed(AheadLost(), 0.0) == ()
+    assert ahead.feed(AheadLost(), 0.0) == ()
+    # Whole windows, in their order: first the one that is entered, then those behind it.
+    assert probed(ahead.feed(WindowEntered("a", 1), 0.0)) == ("a", (4, 5, 6, 7))
+    assert probed(ahead.feed(WindowProbed(4 * PAGE), 0.0)) == ("a", (8, 9, 10, 11))
+    assert probed(ahead.feed(WindowProbed(4 * PAGE), 0.0)) == ("a", (12, 13, 14, 15))
+    assert ahead.feed(WindowProbed(4 * PAGE), 0.0) == ()
+
+
+def test_a_read_that_jumps_over_what_was_lost_does_not_ask_for_it() -> None:
+    ahead = ReadAhead(plan_of(("a", 0, 60 * PAGE)), 4 * PAGE, 12 * PAGE)
+    ahead.feed(WindowEntered("a", 0), 0.0)
+    ahead.feed(WindowProbed(4 * PAGE), 0.0)
+    ahead.feed(WindowProbed(4 * PAGE), 0.0)
+    ahead.feed(WindowProbed(4 * PAGE), 0.0)
+    ahead.feed(AheadLost(), 0.0)
+    assert probed(ahead.feed(WindowEntered("a", 2), 0.0)) == ("a", (8, 9, 10, 11))
+    assert probed(ahead.feed(WindowProbed(4 * PAGE), 0.0)) == ("a", (12, 13, 14, 15))
+    ahead.feed(AheadLost(), 0.0)
+    assert probed(ahead.feed(WindowEntered("a", 7), 0.0)) == ("a", (28, 29, 30, 31))
+    assert probed(ahead.feed(WindowProbed(4 * PAGE), 0.0)) == ("a", (32, 33, 34, 35))
+
+
+def test_a_window_that_was_read_already_is_not_asked_for_again_because_others_were_lost() -> None:
+    items = [("a", 0, 4 * PAGE), ("b", 0, 4 * PAGE), ("a", 0, 4 * PAGE), ("c", 0, 4 * PAGE)]
+    ahead = ReadAhead(plan_of(*items), 4 * PAGE, 100 * PAGE)
+    ahead.feed(WindowEntered("a", 0), 0.0)
+    ahead.feed(WindowProbed(4 * PAGE), 0.0)
+    ahead.feed(WindowProbed(4 * PAGE), 0.0)
+    ahead.feed(WindowProbed(4 * PAGE), 0.0)
+    ahead.feed(AheadLost(), 0.0)
+    assert probed(ahead.feed(WindowEntered("b", 0), 0.0)) == ("b", (0, 1, 2, 3))
+    assert probed(ahead.feed(WindowProbed(4 * PAGE), 0.0)) == ("c", (0, 1, 2, 3))
+    assert ahead.feed(WindowProbed(4 * PAGE), 0.0) == ()
 
 
 def test_what_is_cached_ahead_costs_nothing_and_is_looked_through_only_so_far() -> None:

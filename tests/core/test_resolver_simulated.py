@@ -19,6 +19,7 @@ from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
 from seekfs_core.resolver import ManifestResolver
 from seekfs_core.resolver_messages import (
+    Closing,
     HeadFailed,
     HeadRead,
     KeepingEnded,
@@ -104,7 +105,10 @@ def simulate(choose: Callable[[int], int], steps: int) -> Counter[str]:
         elif what == 15 and watched.keeping:
             seen.update(_fed(watched, KeepingEnded(*sorted(watched.keeping)[choose(len(watched.keeping))])))
         elif what == 15 and not choose(4):
-            watched.restart()
+            if choose(2):
+                seen.update(_fed(watched, Closing()))
+            else:
+                watched.restart()
     while watched.reading_heads or watched.reading_manifests:
         for ns in sorted(watched.reading_heads):
             watched.feed(bucket.answer_head(ns))
@@ -146,7 +150,7 @@ def test_every_answer_is_one_that_may_be_given_and_nobody_waits_for_nothing() ->
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
-    refusals = ("NoSuchNamespace", "NoSuchVersion", "StoreUnavailable", "ManifestInvalid")
+    refusals = ("NoSuchNamespace", "NoSuchVersion", "StoreUnavailable", "ManifestInvalid", "ShuttingDown")
     wanted = {f"NotResolved {refusal}" for refusal in refusals}
     wanted |= {"ReadHead", "ReadManifest", "FetchManifest", "Resolved", "stale", "ServeCurrent"}
     wanted |= {"KeepManifest", "KeepHead"}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from seekfs_core.manifest import Manifest
 from seekfs_core.plan import Item, ReadPlan, plan_read
-from seekfs_core.reuse import AllLetGo, KeepPage, LetGoOfPage, Page, Reuse, SliceRead
+from seekfs_core.reuse import AllLetGo, KeepPage, LetGoOfPage, NotKept, Page, Reuse, SliceRead
 from tests.core.model_files import blank_file, datasets, items_of, manifest_of
 
 PAGE = 10
@@ -53,6 +53,15 @@ def test_what_was_let_go_of_is_not_let_go_of_again() -> None:
     assert reuse.feed(AllLetGo(), 0.0) == ()
     assert read(reuse, 1) == ()
     assert read(reuse, 0) == ()
+
+
+def test_what_could_not_be_kept_takes_no_room_of_others() -> None:
+    reuse = Reuse(plan_of(*(("a", page * PAGE, 1) for page in (0, 1, 2, 0, 1, 2))), 2 * PAGE)
+    assert read(reuse, 0) == (KeepPage(("a", 0)),)
+    assert reuse.feed(NotKept(("a", 0)), 0.0) == ()
+    assert read(reuse, 1) == (KeepPage(("a", 1)),)
+    assert read(reuse, 2) == (KeepPage(("a", 2)),)
+    assert read(reuse, 0) == ()  # Its last use, and it is not held.
 
 
 def test_after_everything_was_let_go_of_there_is_room_for_as_much_again() -> None:

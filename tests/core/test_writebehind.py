@@ -11,6 +11,7 @@ from seekfs_core.machine import Tick
 from seekfs_core.pages import PageKey
 from seekfs_core.writebehind import (
     STALL_SECONDS_DEFAULT,
+    Closing,
     PageVerified,
     SkipCopy,
     SkipPage,
@@ -40,7 +41,6 @@ def test_as_many_are_written_at_once_as_there_are_writers_and_the_rest_waits_in_
     assert behind.feed(WriteEnded(D), 2) == ()
     assert behind.bytes_waiting == 30
     assert behind.feed(WriteEnded(C), 2) == ()
-    assert behind.is_idle
     assert behind.bytes_waiting == 0
 
 
@@ -109,7 +109,54 @@ def test_of_a_page_that_comes_again_while_it_waits_one_copy_is_written() -> None
     assert behind.bytes_waiting == 30
     assert behind.feed(WriteEnded(A), 2) == (WritePage(B),)
     assert behind.feed(WriteEnded(B), 2) == ()
-    assert behind.is_idle
+    assert behind.bytes_waiting == 0
+
+
+def test_at_the_end_what_waits_is_still_written_and_nothing_else() -> None:
+    behind = WriteBehind(1)
+    behind.feed(PageVerified(A, 10), 0)
+    behind.feed(PageVerified(B, 20), 0)
+    assert not behind.is_flushed  # Nobody has asked for it.
+    assert behind.feed(Closing(4), 1) == ()
+    assert behind.feed(PageVerified(C, 30), 1) == (SkipCopy(C),)
+    assert behind.feed(WriteEnded(A), 2) == (WritePage(B),)
+    assert not behind.is_flushed
+    assert behind.next_deadline() == 4
+    assert behind.feed(WriteEnded(B), 3) == ()
+    assert behind.bytes_waiting == 0
+    assert behind.next_deadline() is None
+
+
+def test_what_waits_at_the_end_is_let_go_of_when_the_time_is_over() -> None:
+    behind = WriteBehind(1, stall_seconds=5)
+    behind.feed(PageVerified(A, 10), 0)
+    behind.feed(PageVerified(B, 20), 0)
+    behind.feed(Closing(3), 1)
+    assert behind.next_deadline() == 3
+    assert behind.feed(Tick(), 2.9) == ()
+    assert behind.feed(Tick(), 3) == (SkipPage(B),)
+    assert behind.is_flushed  # Page A is still being written: that has had its time.
+    assert behind.bytes_waiting == 10
+    assert behind.next_deadline() is None
+    assert behind.feed(WriteEnded(A), 9) == ()
+
+
+def test_a_disk_that_hangs_at_the_end_is_given_up_sooner() -> None:
+    behind = WriteBehind(1, stall_seconds=5)
+    behind.feed(PageVerified(A, 10), 0)
+    behind.feed(PageVerified(B, 20), 0)
+    behind.feed(Closing(60), 1)
+    assert behind.next_deadline() == 5
+    assert behind.feed(Tick(), 5) == (SkipPage(B),)
+    assert not behind.is_flushed
+    assert behind.next_deadline() == 60
+
+
+def test_without_pages_the_end_takes_no_time() -> None:
+    behind = WriteBehind(1)
+    behind.feed(Closing(60), 1)
+    assert behind.is_flushed
+    assert behind.next_deadline() is None
 
 
 @pytest.mark.parametrize("ended", [A, B, D])
@@ -124,7 +171,13 @@ def test_a_write_that_had_not_begun_cannot_end(ended: PageKey) -> None:
 
 @given(
     st.integers(1, 3),
-    st.lists(st.tuples(st.sampled_from(["page", "end", "tick"]), st.integers(0, 7), st.floats(0, 3))),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["page", "page", "end", "end", "tick", "close"]),
+            st.integers(0, 7),
+            st.floats(0, 3),
+        )
+    ),
 )
 def test_every_page_is_written_or_let_go_exactly_once(
     writers: int, steps: list[tuple[str, int, float]]
@@ -133,6 +186,7 @@ def test_every_page_is_written_or_let_go_exactly_once(
     waiting: list[PageKey] = []
     writing: list[PageKey] = []
     now = moved_at = 0.0
+    closing_until: float | None = None
     for what, number, seconds in steps:
         now += seconds
         page = key(number)
@@ -140,7 +194,7 @@ def test_every_page_is_written_or_let_go_exactly_once(
         expected: list[WriteAction] = []
         if what == "page":
             actions = list(behind.feed(PageVerified(page, 1), now))
-            if page in waiting + writing:
+            if page in waiting + writing or closing_until is not None:
                 expected.append(SkipCopy(page))
             else:
                 waiting.append(page)
@@ -148,9 +202,13 @@ def test_every_page_is_written_or_let_go_exactly_once(
             done = writing.pop(number % len(writing))
             actions = list(behind.feed(WriteEnded(done), now))
             moved_at, stalled = now, False
+        elif what == "close":
+            closing_until = now + number
+            actions = list(behind.feed(Closing(closing_until), now))
         else:
             actions = list(behind.feed(Tick(), now))
-        if stalled:
+        is_over = closing_until is not None and now >= closing_until
+        if stalled or is_over:
             expected += [SkipPage(each) for each in waiting]
             waiting.clear()
         while waiting and len(writing) < writers:
@@ -159,7 +217,10 @@ def test_every_page_is_written_or_let_go_exactly_once(
             expected.append(WritePage(writing[-1]))
         assert actions == expected
         assert behind.bytes_waiting == len(waiting) + len(writing)
-        assert behind.is_idle is (not waiting and not writing)
+        assert behind.is_flushed is (closing_until is not None and not waiting and (is_over or not writing))
         due = behind.next_deadline()
-        assert due == (moved_at + 5 if waiting else None)
+        dues = [moved_at + 5] if waiting else []
+        if closing_until is not None and (waiting or writing) and not is_over:
+            dues.append(closing_until)
+        assert due == min(dues, default=None)
         assert due is None or due > now

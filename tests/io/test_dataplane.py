@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from attrs import evolve
 
 from seekfs_core.errors import (
     CeilingExceeded,
     DeadlineExceeded,
     FailureKind,
-    ManifestInvalid,
     NoSuchNamespace,
     PageCorrupt,
     SeekfsError,
+    ShuttingDown,
     StoreAnswered,
     StoreFailure,
     StoreTimeout,
@@ -36,6 +37,7 @@ from seekfs_io.dataplane import DataPlane
 from seekfs_io.objects import open_store
 from seekfs_io.pages.ram import PageBuffer, RamPages
 from seekfs_io.pages.segment_file import write_fully
+from seekfs_io.pages.segmentstore import SegmentStore
 from seekfs_io.pages.shelf import ManifestShelf
 from tests.io.troubled_store import TroubledStore
 from tests.support.dataset import File, manifest_of, some_bytes, write_dataset, write_manifest
@@ -436,8 +438,22 @@ def test_a_manifest_for_which_there_is_no_memory_fails_who_waits_for_it(
 
     monkeypatch.setattr(resolving, "decode_manifest", no_memory_to_decode)
     for _ in range(2):
-        with pytest.raises(ManifestInvalid, match="v-1 of namespace 'dev' could not be decoded: MemoryError"):
+        with pytest.raises(SeekfsError, match=r"MemoryError .*dev/manifests/v-1") as raised:
             plane.resolve("dev")
+        assert raised.value.status == 500  # Nobody says that the manifest is wrong.
+
+
+def test_a_shelf_that_breaks_unforeseen_fails_nobody(
+    store: TroubledStore, planes: Planes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_dataset(store.inner, "dev", {"a": File(b"a", PAGE)})
+    plane = planes()
+
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ManifestShelf, "load", broken)
+    assert plane.resolve("dev").version == 1
 
 
 def test_a_manifest_is_on_the_shelf_before_its_version_is_remembered(
@@ -475,8 +491,91 @@ def test_a_plane_that_is_closed_ends_reads_that_wait(store: TroubledStore, plane
         waiting = readers.submit(read, plane, [("a", 0, 1)])
         until(lambda: bool(store.gets_of("/files/")))
         plane.close(0)
-        assert isinstance(waiting.exception(30), SeekfsError)
+        assert isinstance(waiting.exception(30), ShuttingDown)
         store.gate.set()
+
+
+def test_after_the_end_every_item_of_a_batch_fails_at_once(store: TroubledStore, planes: Planes) -> None:
+    """And not each after the time that a read may wait, one after the other."""
+    write_dataset(store.inner, "dev", {"a": File(some_bytes(8 * PAGE), PAGE)})
+    plane = planes(deadline_seconds=3600)
+    items = [("a", page * PAGE, PAGE) for page in range(8)]
+    plan = plan_read(plane.resolve("dev").manifest, items, clip=True)
+    read(plane, [("a", 0, PAGE)])
+    with plane.read(plan) as stream:
+        assert sum(map(len, stream.item(0))) == PAGE
+        plane.close(5)
+        for item in range(1, 8):
+            with pytest.raises(ShuttingDown):
+                list(stream.item(item))
+
+
+def test_a_page_on_disk_is_not_waited_for_after_the_end(store: TroubledStore, planes: Planes) -> None:
+    data = some_bytes(4 * PAGE)
+    write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
+    plane = planes(l1_mib=0.1, deadline_seconds=3600)
+    plan = plan_read(plane.resolve("dev").manifest, [("a", 0, len(data))], clip=False)
+    assert read(plane, [("a", 0, len(data))]) == data
+    until(lambda: plane.statistics().tiers[1].pages_held == 4)
+    with plane.read(plan) as stream:
+        pieces = iter(stream)
+        next(pieces)
+        plane.close(5)
+        with pytest.raises(ShuttingDown):
+            list(pieces)
+
+
+def test_after_the_end_nothing_is_asked_of_the_store(store: TroubledStore, planes: Planes) -> None:
+    write_dataset(store.inner, "dev", {"a": File(b"a", PAGE)})
+    plane = planes(deadline_seconds=3600)
+    plane.close(5)
+    asked = len(store.gets)
+    with pytest.raises(ShuttingDown):
+        plane.resolve("dev")
+    with pytest.raises(ShuttingDown):
+        plane.stat_object("namespaces/dev/HEAD")
+    with pytest.raises(ShuttingDown):
+        plane.fetch_object("namespaces/dev/HEAD")
+    assert len(store.gets) == asked
+    assert plane.statistics().fetch.calls_started == 0
+
+
+def test_a_page_that_does_not_fit_memory_any_more_leaves_its_segment_free(
+    store: TroubledStore, tmp_path: Path, planes: Planes
+) -> None:
+    """Pages came to disk while ``inflight_mib`` was larger: refused, and nobody stays in their segment."""
+    data = some_bytes(2 * MIB)
+    write_dataset(store.inner, "dev", {"a": File(data, 2 * MIB)})
+    roomy = planes(inflight_mib=8)
+    assert read(roomy, [("a", 0, len(data))]) == data
+    roomy.close(5)
+    config = evolve(roomy.config, cache=evolve(roomy.config.cache, inflight_mib=1))
+    plane = DataPlane(config, store=store)
+    try:
+        for _ in range(3):
+            with pytest.raises(CeilingExceeded):
+                read(plane, [("a", 0, 1)])
+        assert isinstance(plane._l2, SegmentStore)
+        assert [file.leases for file in plane._l2._files.values()] == [0]
+    finally:
+        plane.close(5)
+
+
+def test_slices_of_one_page_in_a_row_count_it_once_wherever_it_is(
+    store: TroubledStore, planes: Planes
+) -> None:
+    data = some_bytes(2 * PAGE)
+    write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
+    plane = planes(l1_mib=0.01)
+    assert read(plane, [("a", 0, len(data))]) == data
+    until(lambda: plane.statistics().tiers[1].pages_held == 2)
+    assert read(plane, [("a", 0, PAGE)]) == data[:PAGE]  # Read back whole, and checked.
+    before = plane.statistics()
+    items = [("a", 100 * at, 10) for at in range(5)]
+    assert read(plane, items) == b"".join(data[off : off + 10] for _, off, _ in items)
+    after = plane.statistics()
+    assert after.pages_from["l2"] - before.pages_from["l2"] == 1
+    assert after.bytes_from["l2"] - before.bytes_from["l2"] == 50
 
 
 @pytest.mark.parametrize("backend", ["segmentstore", "mem"])

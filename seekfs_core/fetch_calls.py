@@ -1,0 +1,99 @@
+"""Calls: requests of the fetch scheduler that bring no pages (``seekfs_core.fetch``).
+
+HEAD of a namespace, a manifest, a look at an object: their answers are opaque here. A call is known from
+when it is wanted until it has an outcome; nobody is told of the outcome once its last waiter has left.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+from attrs import define, evolve, field
+
+from seekfs_core.errors import ContractViolation, StoreFailure
+from seekfs_core.fetch_messages import FailCall, StartCall
+from seekfs_core.fetch_work import Call, after_attempts
+from seekfs_core.retry import RetryPolicy
+
+
+@define
+class Calls:
+    """Who waits for which call, and in which order they start. The scheduler says when."""
+
+    retry: RetryPolicy
+    rng: random.Random
+    _calls: dict[int, Call] = field(factory=dict, init=False)
+    _queue: deque[Call] = field(factory=deque, init=False)
+    _resting: list[Call] = field(factory=list, init=False)
+
+    @property
+    def queued(self) -> int:
+        """How many could start now, as far as they are concerned."""
+        return len(self._queue)
+
+    def want(self, number: int) -> None:
+        if number in self._calls:
+            raise ContractViolation(f"call {number} is known already")
+        call = self._calls[number] = Call(number)
+        self._queue.append(call)
+
+    def leave(self, number: int) -> None:
+        """Nobody waits for a call any more. Unknown ones are over."""
+        call = self._calls.get(number)
+        if call is None:
+            return
+        call.wanted = False
+        if not call.in_flight:
+            self._forget(call)
+
+    def requeue_due(self, now: float) -> None:
+        for call in [call for call in self._resting if call.due <= now]:
+            self._resting.remove(call)
+            self._queue.append(call)
+
+    def next_due(self) -> float:
+        """When the first one that rests is made again; infinite where none does."""
+        return min((call.due for call in self._resting), default=float("inf"))
+
+    def start_next(self) -> StartCall:
+        """Start the first of the queue."""
+        call = self._queue.popleft()
+        call.attempt += 1
+        call.in_flight = True
+        return StartCall(call.number, call.attempt)
+
+    def landed(self, number: int) -> Call:
+        """A call that is in flight no longer; whether it is over is the caller's to say."""
+        call = self._calls.get(number)
+        if call is None or not call.in_flight:
+            raise ContractViolation(f"call {number} is not in flight")
+        call.in_flight = False
+        return call
+
+    def ended(self, call: Call) -> None:
+        del self._calls[call.number]
+
+    def failed(self, call: Call, failure: StoreFailure, now: float) -> tuple[FailCall, ...]:
+        delay = self.retry.delay(failure, call.attempt, self.rng) if call.wanted else None
+        if delay is not None:
+            call.due = now + delay
+            self._resting.append(call)
+            return ()
+        del self._calls[call.number]
+        if not call.wanted:
+            return ()
+        return (FailCall(call.number, evolve(failure, detail=after_attempts(failure.detail, call.attempt))),)
+
+    def fail_all(self, failure: StoreFailure) -> list[FailCall]:
+        """Every call that somebody waits for fails with ``failure``; those in flight end on their own."""
+        wanted = [call for call in self._calls.values() if call.wanted]
+        for call in wanted:
+            self.leave(call.number)
+        return [FailCall(call.number, failure) for call in wanted]
+
+    def _forget(self, call: Call) -> None:
+        del self._calls[call.number]
+        for line in (self._queue, self._resting):
+            if call in line:
+                line.remove(call)
