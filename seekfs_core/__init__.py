@@ -41,11 +41,14 @@ Reading:
 | ``reuse``       | which pages a read keeps at hand because it comes back to them |
 | ``readback``    | what of a page on disk is believed, and how much is read for a slice of it |
 | ``patience``    | how long a read waits |
+| ``frame_format`` | what the frames of a batch's answer look like |
 | ``readiness``   | whether a node should get requests |
 | ``fetch``       | when each GET starts, who waits for it, what a failure means to them |
 | ``room``        | an account of the memory of page buffers |
 | ``buffers``     | which ceiling each buffer is charged to, who finds it, and when its memory is free |
 | ``budget``      | when the next request may start |
+| ``slots``       | an account of the requests under way |
+| ``closing``     | how the time of the end is divided |
 | ``retry``       | whether and when a failed request is made again |
 | ``store_answers`` | which failure a status and an error code are |
 
@@ -66,6 +69,6 @@ Keeping:
 
 Events and actions are beside their machine, or where there are many in a module of their own:
 ``fetch_messages``, ``resolver_messages``, ``segment_messages``, ``publication_protocol``. What a publication
-says where it fails is in ``publication_errors``. ``fetch_work`` and
-``segment_work`` are the records that the two largest machines keep.
+says where it fails is in ``publication_errors``. ``fetch_work`` and ``segment_work`` are the records that the
+two largest machines keep; ``fetch_calls`` is the part of the scheduler that is about requests without pages.
 """

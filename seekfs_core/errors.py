@@ -190,7 +190,7 @@ class ManifestInvalid(StoreAnswered):
 
 
 class StoreUnavailable(SeekfsError):
-    """``context["retry_after"]`` is when to try again, in whole seconds from now."""
+    """``context["retry_after"]`` is when to try again, in whole seconds from now; see ``retry_after_of``."""
 
     status, slug, title = 503, "store-unavailable", "The object store cannot be reached"
 
@@ -227,8 +227,13 @@ class ContractViolation(Exception):
     """An embedder drove a machine in a way that it forbids; the machine is unchanged."""
 
 
-RETRY_AFTER_SECONDS_DEFAULT = 1.0
+RETRY_AFTER_SECONDS_DEFAULT = 1
 """What a 503 suggests where the store suggested nothing: a moment, not a minute."""
+
+
+def retry_after_of(error: SeekfsError) -> int | None:
+    """When it may be tried again, in whole seconds from now; None where that is not said."""
+    return int(error.context.get("retry_after", RETRY_AFTER_SECONDS_DEFAULT)) if error.status == 503 else None
 
 
 def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:

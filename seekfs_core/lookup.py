@@ -17,7 +17,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from seekfs_core.errors import RETRY_AFTER_SECONDS_DEFAULT, ContractViolation, StoreUnavailable
+from seekfs_core.errors import ContractViolation, StoreUnavailable
 from seekfs_core.machine import advance
 
 LOOKS_MAX: Final = 100
@@ -45,10 +45,7 @@ def is_asked_for(known: Knowledge) -> bool:
 
 def left_every_tier(path: str, page_id: int) -> StoreUnavailable:
     """What to raise at ``GIVE_UP``: tiers so busy that trying again is all that helps."""
-    return StoreUnavailable(
-        f"page {page_id} of {path!r} left every cache as fast as it came; try again",
-        retry_after=int(RETRY_AFTER_SECONDS_DEFAULT),
-    )
+    return StoreUnavailable(f"page {page_id} of {path!r} left every cache as fast as it came; try again")
 
 
 @frozen

@@ -15,7 +15,6 @@ The rules of this file:
 from __future__ import annotations
 
 import contextlib
-import struct
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,14 +25,8 @@ import requests
 import urllib3.exceptions
 from attrs import frozen
 
+from seekfs_core import frame_format
 from seekfs_core.errors import BadRequest, SeekfsError, StoreAnswered, StoreUnavailable
-
-FRAMES_TYPE: Final = "application/x-seekfs-frames"
-FRAME_HEADER: Final = struct.Struct("<IIQ")
-"""Status, CRC-32C of the payload, length of the payload in bytes. 16 bytes, little-endian."""
-
-FRAME_PAYLOAD_BYTES_MAX: Final = 64 * 2**20
-"""A frame holds at most one page, and no page is larger."""
 
 PROBLEM_BYTES_MAX: Final = 2**20
 """As much of an error's body as is read: a problem document is a few hundred bytes."""
@@ -229,9 +222,9 @@ def body_of(response: requests.Response) -> Body:
 
 def read_frame(body: Body, index: int, url: str) -> Frame:
     """The next frame of item ``index``, its payload verified."""
-    status, crc, length = FRAME_HEADER.unpack(body.read_exactly(FRAME_HEADER.size))
-    known = status in (200, 206) or 400 <= status <= 599
-    if not known or length > FRAME_PAYLOAD_BYTES_MAX:
+    status, crc, length = frame_format.HEADER.unpack(body.read_exactly(frame_format.HEADER.size))
+    known = status in (frame_format.LAST, frame_format.MORE) or 400 <= status <= 599
+    if not known or length > frame_format.PAYLOAD_BYTES_MAX:
         raise BadAnswer(
             f"{url} sent a frame of status {status} and {length} bytes for item {index}", item=index, url=url
         )

@@ -25,9 +25,9 @@ import requests.adapters
 import urllib3.exceptions
 from attrs import frozen
 
+from seekfs_core import frame_format
 from seekfs_core.errors import BadRequest, InvalidName
 from seekfs_io.answers import (
-    FRAMES_TYPE,
     BadAnswer,
     Body,
     DaemonError,
@@ -198,11 +198,12 @@ class Client:
         Ends after the last frame of the last item; a body that ends sooner is ``ShortRead``, one that goes
         on ``BadAnswer``.
         """
-        response = self._readv(ns, items, version, FRAMES_TYPE)
+        response = self._readv(ns, items, version, frame_format.MEDIA_TYPE)
         url = f"{self.base_url}/readv"
         with Body(response, url, None) as body:
-            if media_type(response) != FRAMES_TYPE:
-                raise BadAnswer(f"{url} answered {media_type(response) or 'no type'}, not {FRAMES_TYPE}")
+            if media_type(response) != frame_format.MEDIA_TYPE:
+                found = media_type(response) or "no type"
+                raise BadAnswer(f"{url} answered {found}, not {frame_format.MEDIA_TYPE}")
             index = 0
             while index < len(items):
                 frame = read_frame(body, index, url)

@@ -53,7 +53,6 @@ OTHER = "other"
 _READING = ("GET", "HEAD")
 _POSTING = ("POST",)
 _TARGET_SHOWN_MAX = 300
-_SECONDS_OF_FLUSHING = 30.0
 
 
 @frozen
@@ -97,7 +96,7 @@ class Application:
             path: _Endpoint(path, methods, answer) for path, (methods, answer) in paths.items()
         }
 
-    def close(self, timeout_seconds: float = _SECONDS_OF_FLUSHING) -> None:
+    def close(self, timeout_seconds: float) -> None:
         """Stop reading, make what is being written to disk whole, let go of everything."""
         self._plane.close(timeout_seconds)
 

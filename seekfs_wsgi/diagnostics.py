@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from seekfs_core.errors import BadRequest, RangeNotSatisfiable
+from seekfs_core.errors import RETRY_AFTER_SECONDS_DEFAULT, BadRequest, RangeNotSatisfiable
 from seekfs_core.names import check_namespace, check_object_key, check_path
 from seekfs_wsgi.exchange import JSON, TEXT, Answer, Request
 from seekfs_wsgi.problems import CONTENT_TYPE, Problem
@@ -68,7 +68,7 @@ class Diagnostics:
             title="Not ready to serve",
             detail="; ".join(reasons) or "not ready",
             facts={"ready": False, "reasons": reasons},
-            headers=(("Retry-After", "1"),),
+            headers=(("Retry-After", str(RETRY_AFTER_SECONDS_DEFAULT)),),
         )
         body = problem.document(request.id)
         return Answer(503, CONTENT_TYPE, body, [*problem.headers, ("Cache-Control", "no-store")], len(body))

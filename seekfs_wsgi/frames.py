@@ -1,30 +1,21 @@
 """The framed answer of a batch: every item in order, good or bad, each frame checkable by itself.
 
-A frame is 16 bytes, little-endian (``u32`` status, ``u32`` CRC-32C of the payload, ``u64`` its length),
-then the payload, at most one page. 206: more of this item follows. 200: its last. 4xx or 5xx: the item
-failed, the payload is its problem document, earlier frames of it are void. An item of no bytes is one
-empty frame.
+The format is ``seekfs_core.frame_format``'s. The frames of an item that fails half-way are void. An item
+of no bytes is one empty frame.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import crc32c
 
 from seekfs_core.errors import SeekfsError
+from seekfs_core.frame_format import HEADER, LAST, MORE
 from seekfs_core.manifest import FileEntry
 from seekfs_core.plan import ReadPlan
 from seekfs_wsgi.pieces import JOINED_BYTES, SMALL_BYTES, Joiner
-
-MEDIA_TYPE = "application/x-seekfs-frames"
-
-HEADER = struct.Struct("<IIQ")
-
-LAST = 200
-MORE = 206
 
 _PROBLEM_BYTES_MAX = SMALL_BYTES - HEADER.size - 1
 """A problem document is joined like any small payload; one so long is cut to nothing but its status."""

@@ -15,7 +15,7 @@ from attrs import frozen
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
 
-from seekfs_core.errors import RETRY_AFTER_SECONDS_DEFAULT, SeekfsError
+from seekfs_core.errors import SeekfsError, retry_after_of
 
 Headers = list[tuple[str, str]]
 
@@ -63,10 +63,8 @@ def status_line(status: int) -> str:
 
 def problem_of(error: SeekfsError) -> Problem:
     """The answer that an error suggests. A 503 says when to try again."""
-    headers: tuple[tuple[str, str], ...] = ()
-    if error.status == 503:
-        seconds = error.context.get("retry_after", RETRY_AFTER_SECONDS_DEFAULT)
-        headers = (("Retry-After", str(max(1, round(seconds)))),)
+    after = retry_after_of(error)
+    headers = () if after is None else (("Retry-After", str(after)),)
     return Problem(
         status=error.status,
         slug=error.slug,

@@ -14,6 +14,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from seekfs_core.errors import SeekfsError
+from seekfs_core.frame_format import MEDIA_TYPE
 from seekfs_core.names import check_namespace
 from seekfs_core.plan import ReadPlan, of_item, plan_read, refusal_of
 from seekfs_wsgi import frames
@@ -43,7 +44,7 @@ def wants_frames(accept: str | None) -> bool:
     if accept is None or "x-seekfs-frames" not in accept.lower():
         return False
     preferences = parse_accept_header(accept, MIMEAccept)
-    quality = preferences.quality(frames.MEDIA_TYPE)
+    quality = preferences.quality(MEDIA_TYPE)
     return quality > 0 and quality >= preferences.quality(BINARY)
 
 
@@ -102,4 +103,4 @@ class Readv:
                 )
 
         pieces = frames.frame_pieces(plan, stream, failure)
-        return Answer(200, frames.MEDIA_TYPE, Stream(pieces, close), headers)
+        return Answer(200, MEDIA_TYPE, Stream(pieces, close), headers)

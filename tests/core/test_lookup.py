@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from seekfs_core.errors import ContractViolation
+from seekfs_core.errors import ContractViolation, retry_after_of
 from seekfs_core.lookup import (
     FIRST,
     LOOKS_MAX,
@@ -124,5 +124,5 @@ def test_what_is_known_of_a_page_says_where_it_is_worth_looking() -> None:
 
 def test_giving_up_says_to_come_back() -> None:
     error = left_every_tier("a", 7)
-    assert (error.status, error.context["retry_after"]) == (503, 1)
+    assert (error.status, retry_after_of(error)) == (503, 1)
     assert "page 7 of 'a'" in error.detail

@@ -51,8 +51,8 @@ def test_facts_cannot_replace_what_the_document_is() -> None:
     assert document(problem)["expected"] == 1
 
 
-@pytest.mark.parametrize(("given", "sent"), [(None, "1"), (0, "1"), (0.2, "1"), (7, "7"), (12.6, "13")])
-def test_a_503_says_when_to_try_again(given: float | None, sent: str) -> None:
+@pytest.mark.parametrize(("given", "sent"), [(None, "1"), (1, "1"), (13, "13")])
+def test_a_503_says_when_to_try_again(given: int | None, sent: str) -> None:
     facts = {} if given is None else {"retry_after": given}
     assert ("Retry-After", sent) in problem_of(StoreUnavailable("busy", **facts)).headers
 
