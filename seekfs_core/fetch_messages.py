@@ -32,13 +32,9 @@ class FetchLimits:
         both together leave half of the room to others."""
         return self.ahead_bytes
 
-    def has_room_for(self, file: FileEntry) -> bool:
-        """Whether a page of the file fits the room, once everything else has left."""
-        return file.page_size_bytes <= self.room_bytes_max
-
     def check(self, file: FileEntry) -> None:
         """Raises ``CeilingExceeded`` for a file of which one page is more than all room there is."""
-        if not self.has_room_for(file):
+        if file.page_size_bytes > self.room_bytes_max:
             raise CeilingExceeded(
                 f"{file.path!r} has pages of {file.page_size_bytes} bytes, more than cache.inflight_mib "
                 f"allows ({self.room_bytes_max} bytes)",

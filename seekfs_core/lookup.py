@@ -43,6 +43,12 @@ def is_asked_for(known: Knowledge) -> bool:
     return known not in (Knowledge.CAME, Knowledge.FAILED)
 
 
+def is_lacking(*, is_under_way: bool, in_ram: bool, on_disk: bool) -> bool:
+    """Whether a page has to be asked for. One that is under way is joined, whatever a tier may say of it
+    meanwhile: its readers are told when it is there for them."""
+    return is_under_way or not (in_ram or on_disk)
+
+
 def left_every_tier(path: str, page_id: int) -> StoreUnavailable:
     """What to raise at ``GIVE_UP``: tiers so busy that trying again is all that helps."""
     return StoreUnavailable(f"page {page_id} of {path!r} left every cache as fast as it came; try again")

@@ -92,6 +92,8 @@ class ReadAhead:
     plan: ReadPlan
     coalesce_bytes: int
     ahead_bytes: int
+    page_bytes_max: int = 2**63
+    """A file with longer pages cannot be read, and its turn is soon enough to say so."""
     _rest: Iterator[tuple[FileEntry, int]] = field(init=False)
     _at: _Step | None = field(default=None, init=False)
     _ahead: deque[_Step] = field(factory=deque, init=False)
@@ -161,9 +163,12 @@ class ReadAhead:
                 break
             # A window that the plan comes back to was asked for whole the first time; what of it
             # has left every tier by then is fetched page by page when its turn comes.
-            if (step.file.path, step.window) not in self._asked:
+            if (step.file.path, step.window) not in self._asked and self._can_be_read(step.file):
                 return self._probe(step)
         return ()
+
+    def _can_be_read(self, file: FileEntry) -> bool:
+        return file.page_size_bytes <= self.page_bytes_max
 
     def _next_step(self) -> _Step | None:
         """What was lost goes before what comes behind it."""

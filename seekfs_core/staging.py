@@ -17,8 +17,22 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from seekfs_core.errors import ContractViolation
+from seekfs_core.errors import ContractViolation, RangeNotSatisfiable
 from seekfs_core.machine import advance
+from seekfs_core.manifest import FileEntry, Manifest
+
+
+def file_with_page(manifest: Manifest, path: str, page_id: int) -> FileEntry:
+    """The file of a version that has this page. ``NoSuchFile``; ``RangeNotSatisfiable`` past its end."""
+    file = manifest.file(path)
+    if page_id >= file.page_count:
+        raise RangeNotSatisfiable(
+            f"{path!r} has {file.page_count} pages in version {manifest.version}, no page {page_id}",
+            path=path,
+            size=file.size,
+            page_count=file.page_count,
+        )
+    return file
 
 
 class StagingStep(enum.Enum):

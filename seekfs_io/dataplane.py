@@ -30,16 +30,16 @@ from attrs import define, field, frozen
 
 from seekfs_core.advice import NamespaceCounts, advise, still_counted
 from seekfs_core.closing import tier_seconds
-from seekfs_core.errors import RangeNotSatisfiable, SeekfsError, StoreFailure, error_of
+from seekfs_core.errors import SeekfsError, StoreFailure, error_of
 from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import FetchLimits, FetchStatistics
 from seekfs_core.manifest import FileEntry, Manifest
-from seekfs_core.pages import PageKey, page_key
+from seekfs_core.pages import page_key
 from seekfs_core.patience import Patience
 from seekfs_core.plan import ReadPlan, plan_read
 from seekfs_core.readiness import Readiness, readiness_of
 from seekfs_core.resolver import ManifestResolver
-from seekfs_core.staging import FIRST, REPORTS, Done, PageStaging, Seen, StagingStep
+from seekfs_core.staging import FIRST, REPORTS, Done, PageStaging, Seen, StagingStep, file_with_page
 from seekfs_core.tier_counts import DISK, RAM, STORE, TIERS
 from seekfs_io.config import Config
 from seekfs_io.fetching import RECEIVE_BYTES, Fetcher
@@ -160,7 +160,6 @@ class DataPlane:
         self._counters: dict[str, _NamespaceCounters] = {}
         self._reads = 0
         self._closing = False
-        self._staging = threading.Lock()
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -201,18 +200,9 @@ class DataPlane:
     def stage_page(self, ns: str, path: str, page_id: int) -> StagedPage:
         """Bring one page into the second tier, verified, under its own key."""
         manifest = self.resolve(ns).manifest
-        file = manifest.file(path)
-        if page_id >= file.page_count:
-            raise RangeNotSatisfiable(
-                f"{path!r} has {file.page_count} pages in version {manifest.version}, no page {page_id}",
-                path=path,
-                size=file.size,
-                page_count=file.page_count,
-            )
+        file = file_with_page(manifest, path, page_id)
         key = page_key(manifest.file_key(file), page_id)
         start, stop = file.page_extent(page_id)
-        crc32c = file.page_crc32c(page_id)
-
         fetched = 0
         staging, step = PageStaging(), FIRST
         with contextlib.ExitStack() as held:  # The page stays in RAM until it has been offered.
@@ -230,7 +220,9 @@ class DataPlane:
                     case StagingStep.AWAIT_WRITING:
                         self._fetcher.await_written(key, self.config.api.request_deadline_sec)
                     case StagingStep.OFFER:
-                        outcome = Seen(self._offer(key, crc32c))
+                        self._fetcher.offer(key)
+                        self._fetcher.await_written(key, self.config.api.request_deadline_sec)
+                        outcome = Seen(key in self._l2)
                     case StagingStep.LOOK_IN_RAM:
                         outcome = Seen(key in self._ram)
                 (step,) = staging.feed(outcome, self._clock())
@@ -238,22 +230,10 @@ class DataPlane:
             page_id=page_id,
             off=start,
             len=stop - start,
-            crc32c=crc32c,
+            crc32c=file.page_crc32c(page_id),
             tier=TIER_OF[step],
             bytes_fetched=fetched,
         )
-
-    def _offer(self, key: PageKey, crc32c: int) -> bool:
-        """Offer a page that RAM holds to the second tier; whether it is there now."""
-        with self._staging:
-            buffer = self._ram.hold(key)
-            if buffer is not None:
-                try:
-                    if self._l2.store(key, buffer.view, crc32c):
-                        return True
-                finally:
-                    self._fetcher.release(buffer)
-        return key in self._l2
 
     def _ask(self, request: Callable[[], AnswerT], key: str) -> AnswerT:
         answers: queue.SimpleQueue[AnswerT | SeekfsError] = queue.SimpleQueue()

@@ -56,6 +56,7 @@ from seekfs_core.fetch_messages import (
     StartCall,
     StartGet,
 )
+from seekfs_core.lookup import is_lacking
 from seekfs_core.machine import Tick
 from seekfs_core.pages import PageKey, page_key
 from seekfs_core.writebehind import (
@@ -180,7 +181,7 @@ class Fetcher:
         Pages that another reader's GET is bringing are among them: the reader is told of these too.
         """
         with self._lock:
-            missing = [page_id for page_id in pages if not self._is_kept(page_key(source.key, page_id))]
+            missing = [page_id for page_id in pages if self._lacks(page_key(source.key, page_id))]
             jobs = self._feed(PagesWanted(read, source, tuple(missing))) if missing else []
         run_all(jobs)
         return missing
@@ -222,6 +223,15 @@ class Fetcher:
                     self.return_room(length)
                 case _:
                     pass
+
+    def offer(self, key: PageKey) -> None:
+        """Offer a page to the second tier, if RAM holds it and it is not on its way there already."""
+        buffer = self._ram.hold(key)
+        if buffer is None:
+            return
+        with self._lock:
+            jobs = self._offer_write(key, buffer)
+        run_all(jobs)
 
     def await_written(self, key: PageKey, timeout_seconds: float) -> None:
         """Until write-behind has done with a page, whatever came of it, or the bound has passed."""
@@ -283,10 +293,10 @@ class Fetcher:
 
     # --- under the lock ---------------------------------------------------------------------
 
-    def _is_kept(self, key: PageKey) -> bool:
-        if self._scheduler.is_wanted(key):
-            return False
-        return key in self._ram or key in self._l2
+    def _lacks(self, key: PageKey) -> bool:
+        return is_lacking(
+            is_under_way=self._scheduler.is_wanted(key), in_ram=key in self._ram, on_disk=key in self._l2
+        )
 
     def _tell(self, event: FetchEvent) -> None:
         with self._lock:
@@ -347,9 +357,13 @@ class Fetcher:
             events.append(RoomReturned(room))
         for read in action.reads:
             self._inboxes[read].put(PageCame(key, buffer))
-        self._to_write.setdefault(key, buffer)
-        jobs.extend(self._feed_writes(PageVerified(key, buffer.length), buffer))
+        jobs.extend(self._offer_write(key, buffer))
         jobs.append(lambda: self.release(buffer))  # The GET's own hold.
+
+    def _offer_write(self, key: PageKey, buffer: PageBuffer) -> list[Callable[[], None]]:
+        """Offer to write-behind a page that is held for it once."""
+        self._to_write.setdefault(key, buffer)
+        return self._feed_writes(PageVerified(key, buffer.length), buffer)
 
     def _feed_writes(self, event: WriteEvent, offered: PageBuffer | None = None) -> list[Callable[[], None]]:
         """``offered`` is the buffer of the page that ``event`` offers."""

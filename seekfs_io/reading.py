@@ -345,10 +345,9 @@ class ReadStream:
 
     def _begin_looking_ahead(self) -> None:
         self._join()
-        self._ahead = ReadAhead(
-            self._plan, self._setting.limits.coalesce_bytes, self._setting.limits.ahead_bytes
-        )
-        reuse = Reuse(self._plan, self._setting.limits.reuse_bytes)
+        limits = self._setting.limits
+        self._ahead = ReadAhead(self._plan, limits.coalesce_bytes, limits.ahead_bytes, limits.room_bytes_max)
+        reuse = Reuse(self._plan, limits.reuse_bytes)
         self._reuse = None if reuse.is_pointless else reuse
 
     def _join(self) -> int:
@@ -372,18 +371,15 @@ class ReadStream:
             (step,) = steps
             missing_bytes = 0
             assert self._ahead is not None
-            if self._setting.limits.has_room_for(step.file):
-                source = self._source(step.file)
-                wanted = [
-                    page_id
-                    for page_id in step.pages
-                    if is_asked_for(self._known(page_key(source.key, page_id)))
-                ]
-                missing = self._setting.fetcher.want(self._join(), source, wanted)
-                self._expected.update(page_key(source.key, page_id) for page_id in missing)
-                for page_id in missing:
-                    start, stop = step.file.page_extent(page_id)
-                    missing_bytes += stop - start
+            source = self._source(step.file)
+            wanted = [
+                page_id for page_id in step.pages if is_asked_for(self._known(page_key(source.key, page_id)))
+            ]
+            missing = self._setting.fetcher.want(self._join(), source, wanted)
+            self._expected.update(page_key(source.key, page_id) for page_id in missing)
+            for page_id in missing:
+                start, stop = step.file.page_extent(page_id)
+                missing_bytes += stop - start
             steps = self._ahead.feed(WindowProbed(missing_bytes), time.monotonic())
 
     def _source(self, file: FileEntry) -> PageSource:

@@ -20,6 +20,7 @@ from seekfs_core.lookup import (
     PageLookup,
     WaitOver,
     is_asked_for,
+    is_lacking,
     left_every_tier,
     looks_on_disk,
 )
@@ -126,3 +127,10 @@ def test_giving_up_says_to_come_back() -> None:
     error = left_every_tier("a", 7)
     assert (error.status, retry_after_of(error)) == (503, 1)
     assert "page 7 of 'a'" in error.detail
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+@pytest.mark.parametrize("in_ram", [True, False])
+def test_what_is_under_way_or_nowhere_is_asked_for(in_ram: bool, on_disk: bool) -> None:
+    assert is_lacking(is_under_way=True, in_ram=in_ram, on_disk=on_disk)
+    assert is_lacking(is_under_way=False, in_ram=in_ram, on_disk=on_disk) is (not in_ram and not on_disk)

@@ -145,6 +145,18 @@ def test_a_window_that_was_read_already_is_not_asked_for_again_because_others_we
     assert ahead.feed(WindowProbed(4 * PAGE), 0.0) == ()
 
 
+def test_a_file_that_can_never_be_read_is_not_asked_for_ahead() -> None:
+    files = (
+        blank_file("a", 8 * PAGE, PAGE),
+        blank_file("b", 80 * PAGE, 20 * PAGE),
+        blank_file("c", 8 * PAGE, PAGE),
+    )
+    items = [("a", 0, 4 * PAGE), ("b", 0, PAGE), ("c", 0, 4 * PAGE)]
+    ahead = ReadAhead(plan_read(manifest_of(*files), items, clip=False), 4 * PAGE, 100 * PAGE, 19 * PAGE)
+    ahead.feed(WindowEntered("a", 0), 0.0)
+    assert probed(ahead.feed(WindowProbed(4 * PAGE), 0.0)) == ("c", (0, 1, 2, 3))
+
+
 def test_what_is_cached_ahead_costs_nothing_and_is_looked_through_only_so_far() -> None:
     plan = plan_of(("a", 0, 400 * PAGE), pages=400)
     ahead = ReadAhead(plan, PAGE, 8 * PAGE)
