@@ -2,8 +2,8 @@
 
 Who waits is told first, which takes no time (``Closing`` of ``seekfs_core.fetch`` and of
 ``seekfs_core.resolver``). Then what was fetched is written to the second tier (``Closing`` of
-``seekfs_core.writebehind``), and that tier is closed with what is left of the time. Requests to the store are
-not waited for: whatever they bring, nobody wants.
+``seekfs_core.writebehind``), what is on its way to the shelf of manifests gets there, and both are closed
+with what is left of the time. Requests to the store are not waited for: whatever they bring, nobody wants.
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ store that is in trouble.
 room itself, readers could wait for each other for ever. So when the head of the queue does not
 fit, every reader that waits (``ReadWaits``) for something that has no room yet is told to let go
 of what it holds ahead (``DropAhead``). Whoever still holds room is then either moving or waiting
-for a GET that has its room already.
+for a GET that has its room already. And a reader that moves may move slowly, because its client does:
+one that was not heard of for ``QUIET_SECONDS`` while another can do nothing is told, too, and its driver
+lets go for it.
 
 **The end.** With ``Closing`` everything that is waited for fails at once, and so does whatever is wanted
 afterwards. GETs in flight are to be broken off; the room of theirs that has not come is free when the
@@ -41,6 +43,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Iterable, Iterator
 
 from attrs import define, evolve, field
 
@@ -87,6 +90,7 @@ from seekfs_core.fetch_work import (
     corrupt_page,
     page_length,
     runs_of,
+    wanted_for,
 )
 from seekfs_core.machine import Tick, advance
 from seekfs_core.pages import PageKey, page_key
@@ -97,6 +101,10 @@ from seekfs_core.slots import RequestSlots
 CRC_ATTEMPTS_MAX = 2
 """A page with a wrong checksum is asked for once more: a flipped bit on the way is cured by that, a
 falsified object is not."""
+
+QUIET_SECONDS = 1.0
+"""A reader that asks for nothing and waits for nothing for so long is at one page all that time, and its
+client slow: what it holds ahead is of no use to it yet, and somebody else waits for the room."""
 
 CLOSING = StoreFailure(kind=FailureKind.CLOSING, detail=ShuttingDown.title)
 """What everything fails with that is waited for at the end."""
@@ -120,6 +128,10 @@ class FetchScheduler:
     _wants: dict[int, dict[PageKey, None]] = field(factory=dict, init=False)
     _waits: dict[int, PageKey | None] = field(factory=dict, init=False)
     _dropped: set[int] = field(factory=set, init=False)
+    _heard_at: dict[int, float] = field(factory=dict, init=False)
+    """When each reader that has not left last asked for something or said that it waits."""
+    _blocked_since: float | None = field(default=None, init=False)
+    """Since when somebody can do nothing for want of room."""
     _retry_queue: deque[Get] = field(factory=deque, init=False)
     _get_queue: deque[Get] = field(factory=deque, init=False)
     _room_queue: deque[RoomRequest] = field(factory=deque, init=False)
@@ -146,12 +158,15 @@ class FetchScheduler:
         now = advance(self._now, now)
         actions: list[FetchAction] = []
         match event:
-            case PagesWanted():
+            case PagesWanted(read):
                 self._want_pages(event, actions)
+                self._heard_of(read, now)
             case RoomWanted(read, length):
                 self._want_room(read, length, actions)
+                self._heard_of(read, now)
             case ReadWaits(read, page):
                 self._wait(read, page)
+                self._heard_of(read, now)
             case ReadLeft(read):
                 self._leave(read)
             case RoomReturned(length):
@@ -185,9 +200,9 @@ class FetchScheduler:
         return tuple(actions)
 
     def next_deadline(self) -> float | None:
-        """When budget comes back for what waits for it, or a retry is due."""
+        """When budget comes back for what waits for it, a retry is due, or a reader is quiet for too long."""
         resting = (get.due for get in self._resting)
-        due = min((self._slots.next_deadline(), self._calls.next_due(), *resting))
+        due = min((self._slots.next_deadline(), self._calls.next_due(), self._quiet_at(), *resting))
         return None if due == float("inf") else due
 
     def is_wanted(self, page: PageKey) -> bool:
@@ -232,7 +247,7 @@ class FetchScheduler:
                 missing.append(page_id)
             page.readers[event.read] = None
             wants[key] = None
-        runs = grid.cut_gets(source.file, missing, self.limits.coalesce_bytes, self.limits.room_bytes_max)
+        runs = grid.cut_gets(source.file, missing, self.limits.coalesce_bytes, self._room.gets_bytes_max)
         for page_start, page_stop in runs:
             self._get_queue.append(self._new_get(source, page_start, page_stop))
 
@@ -245,22 +260,27 @@ class FetchScheduler:
         self._room_queue.append(RoomRequest(read, length, self._new_order()))
 
     def _leave(self, read: int) -> None:
-        self._forget_wants(read, keep=None)
+        self._forget_wants(read, tuple(self._wants.get(read, ())))
         self._wants.pop(read, None)
+        self._heard_at.pop(read, None)
         self._wait_over(read)
         for request in [request for request in self._room_queue if request.read == read]:
             self._room_queue.remove(request)
 
-    def _forget_wants(self, read: int, keep: PageKey | None) -> None:
-        """Take a reader off every page but ``keep``; what nobody wants now is not started."""
-        wants = self._wants.get(read, {})
+    def _forget_wants(self, read: int, keys: Iterable[PageKey]) -> None:
+        """Take a reader off these pages; what nobody wants now is not started."""
         touched: dict[int, None] = {}
-        for key in [key for key in wants if key != keep]:
-            del wants[key]
+        for key in keys:
+            del self._wants[read][key]
             del self._pages[key].readers[read]
             touched[self._get_of[key]] = None
         for number in touched:
             self._shed(self._gets[number])
+
+    def _heard_of(self, read: int, now: float) -> None:
+        self._heard_at[read] = now
+        if read not in self._waits:
+            self._dropped.discard(read)
 
     def _wait(self, read: int, page: PageKey | None) -> None:
         """A wait for what has come meanwhile is over before it begins: its reader is about to move."""
@@ -317,30 +337,42 @@ class FetchScheduler:
         self._slots.begin_round()
         while True:
             room_is_short = self._grant_room(actions)
-            if self._calls.queued or self._retry_queue:
-                if not self._slots.may_start(now):
-                    break
-                if self._calls.queued:
-                    self._slots.start(now)
-                    self._calls_started += 1
-                    actions.append(self._calls.start_next())
-                else:
-                    self._start_get(self._retry_queue.popleft(), now, actions)
+            if self._start_next(now, actions):
                 continue
-            if self._get_queue:
-                get = self._get_queue[0]
-                if not self._room.fits_get(get.length) or self._gives_way(get):
-                    room_is_short = True
-                elif self._slots.may_start(now):
-                    self._get_queue.popleft()
-                    get.has_room = True
-                    self._room.reserve(get.length)
-                    self._start_get(get, now, actions)
-                    continue
-            # What is left of the head of the queue may fit now: look again. Each is told once a wait.
-            if not room_is_short or not self._drop_ahead(actions):
+            if not room_is_short and not self._next_lacks_room():
+                self._blocked_since = None
+                break
+            # What is left of the head of the queue may fit now: look again.
+            if not self._drop_ahead(now, actions):
                 break
         self._slots.end_round()
+
+    def _start_next(self, now: float, actions: list[FetchAction]) -> bool:
+        """Start the request whose turn it is, if it may: calls first, then retries, which have their room."""
+        if not (self._calls.queued or self._retry_queue or self._get_queue):
+            return False
+        is_new = not self._calls.queued and not self._retry_queue
+        if (is_new and self._next_lacks_room()) or not self._slots.may_start(now):
+            return False
+        if self._calls.queued:
+            self._slots.start(now)
+            self._calls_started += 1
+            actions.append(self._calls.start_next())
+        elif self._retry_queue:
+            self._start_get(self._retry_queue.popleft(), now, actions)
+        else:
+            get = self._get_queue.popleft()
+            get.has_room = True
+            self._room.reserve(get.length)
+            self._start_get(get, now, actions)
+        return True
+
+    def _next_lacks_room(self) -> bool:
+        """Whether the first GET of the queue waits for room, or for who waits for it already."""
+        if not self._get_queue:
+            return False
+        get = self._get_queue[0]
+        return not self._room.fits_get(get.length) or self._gives_way(get)
 
     def _grant_room(self, actions: list[FetchAction]) -> bool:
         """Grant what fits of the room that readers wanted; whether one is left that does not."""
@@ -375,17 +407,40 @@ class FetchScheduler:
             get.move("due", GetState.QUEUED)
             self._retry_queue.append(get)
 
-    def _drop_ahead(self, actions: list[FetchAction]) -> bool:
-        """Tell readers that wait without room to let go of what they hold ahead; whether any was."""
-        told = False
-        for read, page in list(self._waits.items()):
-            if read in self._dropped or (page is not None and self._has_room(page)):
-                continue
+    def _drop_ahead(self, now: float, actions: list[FetchAction]) -> bool:
+        """Tell readers that wait without room, or are quiet, to let go of what they hold ahead; whether any
+        was told.
+
+        Who waits loses what takes room or is about to. What of its is queued takes none, and stays whole
+        in its GETs. Who is quiet loses all: its turn is not soon.
+        """
+        told: dict[int, tuple[PageKey, ...]] = {}
+        for read, page in self._waits.items():
+            if page is None or not self._has_room(page):
+                told[read] = tuple(key for key in self._wants.get(read, ()) if self._has_room(key))
+        if not told:
+            self._blocked_since = None
+        elif self._blocked_since is None:
+            self._blocked_since = now
+        for read, due in self._quiet_readers():
+            if due <= now:
+                told[read] = tuple(self._wants.get(read, ()))
+        told = {read: lost for read, lost in told.items() if read not in self._dropped}
+        for read, lost in told.items():
             self._dropped.add(read)
-            self._forget_wants(read, keep=page)
-            actions.append(DropAhead(read))
-            told = True
-        return told
+            self._forget_wants(read, lost)
+            actions.append(DropAhead(read, lost))
+        return bool(told)
+
+    def _quiet_readers(self) -> Iterator[tuple[int, float]]:
+        """Readers that do not wait, and when each is to let go of what it holds ahead, if nothing changes."""
+        if self._blocked_since is not None:
+            for read, heard_at in self._heard_at.items():
+                if read not in self._waits and read not in self._dropped:
+                    yield read, max(heard_at, self._blocked_since) + QUIET_SECONDS
+
+    def _quiet_at(self) -> float:
+        return min((due for _, due in self._quiet_readers()), default=float("inf"))
 
     def _has_room(self, page: PageKey) -> bool:
         number = self._get_of.get(page)
@@ -429,6 +484,8 @@ class FetchScheduler:
             self._pages_delivered += 1
             self._room.give(page_length(get.source, page_id))
             readers = self._forget_page(get, page_id)
+            # They hold something again that they can be told to let go of.
+            self._dropped.difference_update(readers)
             actions.append(DeliverPage(get.number, get.source, page_id, readers))
             return
         self._pages_refused += 1
@@ -465,7 +522,7 @@ class FetchScheduler:
             return
         get.move("failed", GetState.OVER)
         del self._gets[number]
-        final = evolve(failure, detail=after_attempts(failure.detail, get.attempt))
+        final = wanted_for(get.source, evolve(failure, detail=after_attempts(failure.detail, get.attempt)))
         for page_id in get.pages:
             self._fail_page(get, page_id, final, actions)
 
@@ -560,6 +617,7 @@ class FetchScheduler:
                 actions.append(BreakOffGet(get.number))
         self._waits.clear()
         self._dropped.clear()
+        self._heard_at.clear()
         actions.extend(RefuseRoom(each.read, each.length) for each in self._room_queue)
         self._room_queue.clear()
         actions.extend(self._calls.fail_all(CLOSING))

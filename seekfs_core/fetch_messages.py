@@ -279,10 +279,11 @@ class BreakOffGet:
 
 @frozen
 class DropAhead:
-    """The reader is to let go of every page that it holds for later. It no longer waits for any but
-    the one that it named in ``ReadWaits``."""
+    """Every page that the reader holds for later is to be let go of. Of those that it still waits for,
+    ``lost`` will not come."""
 
     read: int
+    lost: tuple[PageKey, ...]
 
 
 FetchAction: TypeAlias = (

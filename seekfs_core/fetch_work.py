@@ -7,10 +7,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure
 from seekfs_core.fetch_messages import PageSource
+
+OVERWRITTEN = "the object was overwritten since it was published"
 
 
 class GetState(enum.Enum):
@@ -126,6 +128,19 @@ def after_attempts(detail: str, attempts: int) -> str:
     return detail if attempts == 1 else f"{detail}, after {attempts} requests"
 
 
+def wanted_for(source: PageSource, failure: StoreFailure) -> StoreFailure:
+    """A failure of the object of ``source``, with what it was wanted for; "overwritten" where the store said
+    of which size the object is (``object_size``), and the manifest says otherwise."""
+    file = source.file
+    size = failure.facts.get("object_size", file.size)
+    overwritten = size != file.size
+    where = f"wanted for {file.path!r} in version {source.version} of {source.ns!r}"
+    if overwritten:
+        where += f", which has {file.size} bytes there: {OVERWRITTEN}"
+    facts = {"ns": source.ns, "path": file.path, "version": source.version, "overwritten": overwritten}
+    return evolve(failure, detail=f"{failure.detail}; {where}", facts={**failure.facts, **facts})
+
+
 def corrupt_page(get: Get, page_id: int, expected: int, found: int) -> StoreFailure:
     """What a page that was wrong twice says to the people who have to find out why."""
     source = get.source
@@ -137,7 +152,7 @@ def corrupt_page(get: Get, page_id: int, expected: int, found: int) -> StoreFail
         detail=(
             f"page {page_id} of {source.file.path!r} in version {source.version} of {source.ns!r} has "
             f"CRC-32C {found:#010x} in the store, twice, where the manifest says {expected:#010x}"
-            + ("; the object was overwritten since it was published" if overwritten else "")
+            + (f"; {OVERWRITTEN}" if overwritten else "")
         ),
         facts={
             "ns": source.ns,

@@ -49,6 +49,12 @@ def is_lacking(*, is_under_way: bool, in_ram: bool, on_disk: bool) -> bool:
     return is_under_way or not (in_ram or on_disk)
 
 
+def is_failure_remembered(*, is_passing: bool, is_awaited: bool) -> bool:
+    """Whether a failure to fetch a page is this read's for good. One that may pass is forgotten where the
+    page was only asked for ahead: by the time that the read comes to it, the store may be well again."""
+    return is_awaited or not is_passing
+
+
 def left_every_tier(path: str, page_id: int) -> StoreUnavailable:
     """What to raise at ``GIVE_UP``: tiers so busy that trying again is all that helps."""
     return StoreUnavailable(f"page {page_id} of {path!r} left every cache as fast as it came; try again")

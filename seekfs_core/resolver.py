@@ -9,7 +9,8 @@ A good manifest from the store is kept on the node, and after that it is remembe
 it: a process that is killed in between must not leave behind a version without its manifest.
 
 What was seen keeps being served while the store is down: then, and when HEAD takes longer than
-``head_patience_seconds``, the last good version is handed out marked *stale*.
+``head_patience_seconds``, the last good version is handed out marked *stale*. After a restart that is the one
+that was remembered, whose manifest is still to be read.
 
 Names that are wrong (a namespace without HEAD, a version above HEAD or without manifest) are
 remembered for ``head_ttl_seconds``, so that they cost nothing twice.
@@ -18,7 +19,7 @@ remembered for ``head_ttl_seconds``, so that they cost nothing twice.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from attrs import define, field
 
@@ -64,6 +65,11 @@ WRONG_NAMES_MAX = 10_000
 """Wrong names remembered; the oldest goes first, so that asking for junk cannot fill memory."""
 
 
+KEEPING_MAX = 4
+"""Manifests on their way to this node's disk at once. Where that hangs, newer ones are not kept, rather than
+all of them in memory."""
+
+
 @define(eq=False)
 class _Waiter:
     """A request. ``waits_since`` is earlier than it came where what it waits for was asked for earlier."""
@@ -71,6 +77,8 @@ class _Waiter:
     number: int
     version: int | None
     waits_since: float
+    is_past_head: bool = False
+    """Whether HEAD took too long, so that it gets what is known already."""
 
 
 @define(eq=False)
@@ -102,6 +110,7 @@ class ManifestResolver:
     head_patience_seconds: float = HEAD_PATIENCE_SECONDS
     _now: float = field(default=float("-inf"), init=False)
     _closing: bool = field(default=False, init=False)
+    _keeping_count: int = field(default=0, init=False)
     _namespaces: dict[str, _Namespace] = field(factory=dict, init=False)
     _busy: dict[str, _Namespace] = field(factory=dict, init=False)  # Those that something is read of.
     _manifests: OrderedDict[tuple[str, int], Manifest] = field(factory=OrderedDict, init=False)
@@ -138,6 +147,7 @@ class ManifestResolver:
                 actions.append(FetchManifest(ns, version))
             case KeepingEnded(ns, version):
                 self._namespaces[ns].keeping.remove(version)
+                self._keeping_count -= 1
                 self._remember_head(self._namespaces[ns], version, actions)
             case ManifestFailed(ns, version, error):
                 self._manifest_failed(ns, version, error, actions)
@@ -154,13 +164,18 @@ class ManifestResolver:
             (
                 waiter.waits_since + self.head_patience_seconds
                 for ns in self._busy.values()
-                if ns.current is not None
-                for waiters in (ns.for_head, *ns.for_manifest.values())
-                for waiter in waiters
-                if waiter.version is None
+                for waiter in self._who_may_lose_patience(ns)
             ),
             default=None,
         )
+
+    def _who_may_lose_patience(self, ns: _Namespace) -> Iterator[_Waiter]:
+        """Those who named no version, and wait for news of a namespace of which one is known."""
+        if ns.current is not None:
+            for waiters in (ns.for_head, *ns.for_manifest.values()):
+                yield from (waiter for waiter in waiters if waiter.version is None)
+        elif ns.floor:
+            yield from (waiter for waiter in ns.for_head if waiter.version is None)
 
     def current_versions(self) -> dict[str, Manifest]:
         """The manifest that answers for each namespace, pins included, as far as they are loaded."""
@@ -273,10 +288,24 @@ class ManifestResolver:
             if ns.head_asked_at is None and not ns.for_manifest:
                 del self._busy[ns.name]
             if ns.current is None:
+                self._do_without_head(ns, actions)
                 continue
             ns.for_head = self._still_patient(ns, ns.for_head, True, actions)
             for version, waiters in ns.for_manifest.items():
                 ns.for_manifest[version] = self._still_patient(ns, waiters, self._is_stale(ns), actions)
+
+    def _do_without_head(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
+        """The version that was remembered over a restart serves who has waited for HEAD long enough."""
+        if not ns.floor:
+            return
+        late = [waiter for waiter in ns.for_head if waiter.version is None and self._is_late(waiter)]
+        ns.for_head = [waiter for waiter in ns.for_head if waiter not in late]
+        for waiter in late:
+            waiter.is_past_head = True
+            self._want_manifest(ns, waiter, ns.floor, actions)
+
+    def _is_late(self, waiter: _Waiter) -> bool:
+        return self._now >= waiter.waits_since + self.head_patience_seconds
 
     def _still_patient(
         self, ns: _Namespace, waiters: list[_Waiter], stale: bool, actions: list[ResolverAction]
@@ -287,7 +316,7 @@ class ManifestResolver:
         """
         patient: list[_Waiter] = []
         for waiter in waiters:
-            if waiter.version is None and self._now >= waiter.waits_since + self.head_patience_seconds:
+            if waiter.version is None and self._is_late(waiter):
                 assert ns.current is not None
                 actions.append(Resolved(waiter.number, ns.current, stale))
             else:
@@ -421,12 +450,16 @@ class ManifestResolver:
                 actions.append(ServeCurrent(manifest, float("inf")))
         for waiter in waiters:
             if waiter.version is None and ns.current is not None:
-                actions.append(Resolved(waiter.number, ns.current, self._is_stale(ns)))
+                stale = self._is_stale(ns) or (waiter.is_past_head and ns.head_asked_at is not None)
+                actions.append(Resolved(waiter.number, ns.current, stale))
             else:
                 actions.append(Resolved(waiter.number, manifest, False))
         if came_from_store:
-            ns.keeping.add(manifest.version)
-            actions.append(KeepManifest(ns.name, manifest.version))
+            # What is not kept is not remembered either: a restart could not serve it.
+            if self._keeping_count < KEEPING_MAX:
+                ns.keeping.add(manifest.version)
+                self._keeping_count += 1
+                actions.append(KeepManifest(ns.name, manifest.version))
         else:
             self._remember_head(ns, manifest.version, actions)
 

@@ -337,6 +337,7 @@ class DataPlane:
         until = self._clock() + timeout_seconds
         self._resolving.close()
         self._fetcher.close(timeout_seconds)
+        self._resolving.await_kept(tier_seconds(until, self._clock()))
         self._l2.close(tier_seconds(until, self._clock()))
         self._shelf.close()
         self._store.close()

@@ -15,7 +15,7 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from attrs import define, field, frozen
@@ -59,6 +59,7 @@ from seekfs_core.fetch_messages import (
 from seekfs_core.lookup import is_lacking
 from seekfs_core.machine import Tick
 from seekfs_core.pages import PageKey, page_key
+from seekfs_core.retry import is_passing
 from seekfs_core.writebehind import (
     WRITERS,
     PageVerified,
@@ -82,16 +83,18 @@ RECEIVE_BYTES = 1024 * 1024
 
 @frozen
 class PageCame:
-    """A page that the reader wanted; it holds the buffer now and releases it once."""
+    """A page that the reader wanted is ``at_hand``, unless it was taken back since."""
 
     key: PageKey
-    buffer: PageBuffer
 
 
 @frozen
 class PageFailed:
+    """A page that the reader wanted cannot be had. ``is_passing``: it might be, a moment later."""
+
     key: PageKey
     error: SeekfsError
+    is_passing: bool
 
 
 @frozen
@@ -108,11 +111,33 @@ class RoomRefused:
 
 @frozen
 class AheadDropped:
-    """Others need the room: let go of every page that is held for later."""
+    """Others need the room: nothing is at hand any more, and the ``lost`` are not to be expected."""
+
+    lost: tuple[PageKey, ...]
 
 
 Letter: TypeAlias = PageCame | PageFailed | RoomGranted | RoomRefused | AheadDropped
-Inbox: TypeAlias = "queue.SimpleQueue[Letter]"
+
+
+class Inbox:
+    """Where one reader hears what happens, and finds what it holds for later.
+
+    ``at_hand`` are pages that came before their turn, or that the reader comes back to. Whoever takes a
+    buffer out releases it: the reader, or the fetcher, where others need the room and the reader's client
+    is slow. No lock: taking one item out of a dictionary is one step.
+    """
+
+    __slots__ = ("at_hand", "letters")
+
+    def __init__(self) -> None:
+        self.letters: queue.SimpleQueue[Letter] = queue.SimpleQueue()
+        self.at_hand: dict[PageKey, PageBuffer] = {}
+
+    def take_all(self) -> Iterator[PageBuffer]:
+        """Take out every buffer."""
+        for key in list(self.at_hand):
+            if (buffer := self.at_hand.pop(key, None)) is not None:
+                yield buffer
 
 
 @define(eq=False)
@@ -169,7 +194,7 @@ class Fetcher:
 
     def join(self) -> tuple[int, Inbox]:
         """A new reader: its number and where it hears what happens."""
-        inbox: Inbox = queue.SimpleQueue()
+        inbox = Inbox()
         with self._lock:
             read = next(self._numbers)
             self._inboxes[read] = inbox
@@ -214,15 +239,13 @@ class Fetcher:
             inbox = self._inboxes.pop(read)
             jobs = self._feed(ReadLeft(read))
         run_all(jobs)
-        # Letters are only put under the lock and to readers that are known: no more can come.
-        while not inbox.empty():
-            match inbox.get_nowait():
-                case PageCame(_, buffer):
-                    self.release(buffer)
-                case RoomGranted(length):
-                    self.return_room(length)
-                case _:
-                    pass
+        # Only readers that are known are given anything, under the lock: no more can come.
+        for buffer in inbox.take_all():
+            self.release(buffer)
+        while not inbox.letters.empty():
+            letter = inbox.letters.get_nowait()
+            if isinstance(letter, RoomGranted):
+                self.return_room(letter.length)
 
     def offer(self, key: PageKey) -> None:
         """Offer a page to the second tier, if RAM holds it and it is not on its way there already."""
@@ -334,18 +357,21 @@ class Fetcher:
                 if failure is not CLOSING:  # The end is said once, not for every page.
                     jobs.append(lambda: log.warning("%s", error.detail, extra={"event": "page_failed"}))
                 for read in reads:
-                    self._inboxes[read].put(PageFailed(key, error))
+                    self._inboxes[read].letters.put(PageFailed(key, error, is_passing(failure.kind)))
             case FailCall(number, failure):
                 if (call := self._calls.pop(number, None)) is not None:
                     jobs.append(lambda: call.failed(failure))
             case GrantRoom(read, length):
-                self._inboxes[read].put(RoomGranted(length))
+                self._inboxes[read].letters.put(RoomGranted(length))
             case RefuseRoom(read, length):
-                self._inboxes[read].put(RoomRefused(length))
+                self._inboxes[read].letters.put(RoomRefused(length))
             case BreakOffGet(get):
                 self._broken_off.add(get)
-            case DropAhead(read):
-                self._inboxes[read].put(AheadDropped())
+            case DropAhead(read, lost):
+                inbox = self._inboxes[read]
+                for buffer in inbox.take_all():
+                    jobs.append(lambda buffer=buffer: self.release(buffer))  # type: ignore[misc]
+                inbox.letters.put(AheadDropped(lost))
 
     def _deliver(self, action: DeliverPage, events: list[FetchEvent], jobs: list[Callable[[], None]]) -> None:
         source, page_id = action.source, action.page_id
@@ -356,7 +382,11 @@ class Fetcher:
         if room:
             events.append(RoomReturned(room))
         for read in action.reads:
-            self._inboxes[read].put(PageCame(key, buffer))
+            inbox = self._inboxes[read]
+            if (before := inbox.at_hand.pop(key, None)) is not None:
+                jobs.append(lambda before=before: self.release(before))  # type: ignore[misc]
+            inbox.at_hand[key] = buffer
+            inbox.letters.put(PageCame(key))
         jobs.extend(self._offer_write(key, buffer))
         jobs.append(lambda: self.release(buffer))  # The GET's own hold.
 

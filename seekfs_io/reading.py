@@ -4,16 +4,18 @@ A slice is looked for in RAM, then on disk; what is in neither is asked for and 
 thread that reads does the looking and the waiting; it never talks to the store.
 
 Memory: a read holds the page that its current slice is in, pages that came before their turn,
-and pages that later slices of the plan come back to. All of it is room that was granted, or
-RAM's (see ``seekfs_io.pages.ram``), and all but the current page is given up when others cannot
-go on without it (``AheadDropped``).
+and pages that later slices of the plan come back to (both in ``Inbox.at_hand``). All of it is room that was
+granted, or RAM's (see ``seekfs_io.pages.ram``), and all but the current page is taken back when others
+cannot go on without it (``AheadDropped``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from types import TracebackType
 from typing import Self, assert_never
 
@@ -33,6 +35,7 @@ from seekfs_core.lookup import (
     PageLookup,
     WaitOver,
     is_asked_for,
+    is_failure_remembered,
     left_every_tier,
     looks_on_disk,
 )
@@ -99,15 +102,16 @@ class ReadStream:
         self._counted_key: PageKey | None = None
         # Only a read that misses has the following; most never do.
         self._read: int | None = None
-        self._inbox: Inbox = queue.SimpleQueue()
+        self._inbox = Inbox()
         self._ahead: ReadAhead | None = None
         self._window: tuple[str, int] | None = None
         self._reuse: Reuse | None = None
         self._expected: set[PageKey] = set()
         self._came: set[PageKey] = set()
-        self._held: dict[PageKey, PageBuffer] = {}
         self._failed: dict[PageKey, SeekfsError] = {}
-        self._scratch: memoryview | None = None
+        self._awaited: PageKey | None = None
+        self._disk_lease: PageLease | None = None
+        self._scratch: PageBuffer | None = None
         self._patience = Patience(setting.wait_seconds_max)
         self._closed = False
 
@@ -123,16 +127,22 @@ class ReadStream:
         return self._pieces(index, index + 1)
 
     def close(self) -> None:
-        """Let go of everything. Safe to call twice."""
+        """Let go of everything. Safe to call twice.
+
+        ``BufferError`` where the last view has been handed on and is still looked at: its page is never
+        given to anybody else.
+        """
         if self._closed:
             return
         self._closed = True
-        self._let_go()
-        self._drop_held()
-        self._drop_scratch()
-        if self._read is not None:
-            self._setting.fetcher.leave(self._read)
-        self._setting.finished(self._plan, self.counters)
+        with contextlib.ExitStack() as steps:  # Last in, first out; each whatever the others raise.
+            steps.callback(self._setting.finished, self._plan, self.counters)
+            if self._read is not None:
+                steps.callback(self._setting.fetcher.leave, self._read)
+            steps.callback(self._drop_scratch)
+            steps.callback(self._drop_at_hand)
+            steps.callback(self._leave_disk)
+            steps.callback(self._let_go)
 
     def __enter__(self) -> Self:
         return self
@@ -146,6 +156,8 @@ class ReadStream:
 
     def _pieces(self, item_start: int, item_stop: int) -> Iterator[memoryview]:
         bytes_from = self.counters.bytes_from
+        self._release_piece()  # Of an item that was not read to its end.
+        self._leave_disk()
         for _, file, page_id, start, stop in self._plan.slices(item_start, item_stop):
             key = page_key(self._file_keys.get(file.path) or self._file_key(file), page_id)
             buffer = self._current
@@ -168,11 +180,9 @@ class ReadStream:
                 if self._ahead is not None:
                     self._look_ahead(file, page_id)
             bytes_from[self._tier] += stop - start
-            piece = self._piece = buffer.view[start:stop]
-            try:
-                yield piece
-            finally:
-                piece.release()
+            self._piece = buffer.view[start:stop]
+            yield self._piece
+            self._release_piece()
             if self._reuse is not None:
                 self._keep_at_hand(self._reuse, file, page_id, buffer.length)
 
@@ -184,9 +194,9 @@ class ReadStream:
 
     def _at_hand(self, key: PageKey) -> PageBuffer | None:
         """A page that this read holds already, or that is in RAM."""
-        while not self._inbox.empty():
-            self._take_in(self._inbox.get_nowait(), waits_for=None)
-        buffer = self._held.pop(key, None) if self._held else None
+        while not self._inbox.letters.empty():
+            self._take_in(self._inbox.letters.get_nowait())
+        buffer = self._inbox.at_hand.pop(key, None)
         if buffer is not None:
             self._tier = STORE if key in self._came else RAM
             self._came.discard(key)
@@ -202,13 +212,17 @@ class ReadStream:
 
     def _let_go(self) -> None:
         """Done with the current page, for now. Its memory may be another page's from here on."""
-        piece, self._piece = self._piece, None
-        if piece is not None:
-            piece.release()
+        self._release_piece()
         buffer, self._current = self._current, None
         key, self._current_key = self._current_key, None
         if buffer is not None and key is not None:
             self._setting.fetcher.release(buffer)
+
+    def _release_piece(self) -> None:
+        """The view that was yielded last fails from here on; ``BufferError`` while it is looked at."""
+        if self._piece is not None:
+            self._piece.release()
+            self._piece = None
 
     # --- on disk ----------------------------------------------------------------------------
 
@@ -222,45 +236,46 @@ class ReadStream:
         self, lease: PageLease, file: FileEntry, key: PageKey, page_id: int, start: int, stop: int
     ) -> Iterator[memoryview]:
         """Bytes of a slice straight from disk, a window at a time; the rest from elsewhere on a fault."""
-        try:
-            at = start
-            while at < stop:
-                window = self._scratch_window()[: stop - at]
-                try:
-                    if not lease.readinto(window, at):
-                        break
-                    self.counters.bytes_from[DISK] += len(window)
-                    at += len(window)
-                    yield window
-                finally:
-                    window.release()
-            else:
-                self._tier = DISK
-                self._count_page(key)
-        finally:
-            lease.release()
-        if at < stop:
-            buffer = self._absent(None, file, key, page_id)
-            self._current, self._current_key = buffer, key
+        self._disk_lease = lease
+        at = start
+        while at < stop:
+            window = self._piece = self._scratch_window()[: stop - at]
+            if not lease.readinto(window, at):
+                break
+            self.counters.bytes_from[DISK] += len(window)
+            at += len(window)
+            yield window
+            self._release_piece()
+        self._release_piece()
+        self._leave_disk()
+        if at == stop:
+            self._tier = DISK
             self._count_page(key)
-            self.counters.bytes_from[self._tier] += stop - at
-            piece = self._piece = buffer.view[at:stop]
-            try:
-                yield piece
-            finally:
-                piece.release()
+            return
+        buffer = self._absent(None, file, key, page_id)
+        self._current, self._current_key = buffer, key
+        self._count_page(key)
+        self.counters.bytes_from[self._tier] += stop - at
+        self._piece = buffer.view[at:stop]
+        yield self._piece
+        self._release_piece()
+
+    def _leave_disk(self) -> None:
+        lease, self._disk_lease = self._disk_lease, None
+        if lease is not None:
+            lease.release()
 
     def _scratch_window(self) -> memoryview:
         if self._scratch is None:
             length = min(WINDOW_BYTES, self._setting.limits.room_bytes_max)
             self._await_room(length)
-            self._scratch = memoryview(bytearray(length))
-        return self._scratch
+            self._scratch = self._take(length)
+        return self._scratch.view
 
     def _drop_scratch(self) -> None:
-        if self._scratch is not None:
-            length, self._scratch = len(self._scratch), None
-            self._setting.fetcher.return_room(length)
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            self._setting.fetcher.release(scratch)
 
     def _read_back(self, lease: PageLease, key: PageKey) -> PageBuffer | None:
         """All of a page from disk, checked; None on a fault, and the page is gone there."""
@@ -326,7 +341,7 @@ class ReadStream:
                         lease = self._lease(file, key, page_id)
                         outcome = NotAtHand()
                     case LookupAction.RAISE_FAILURE:
-                        raise self._failed[key]
+                        raise copy(self._failed[key])  # One that was raised collects tracebacks.
                     case LookupAction.GIVE_UP:
                         raise left_every_tier(file.path, page_id)
                     case _:
@@ -339,7 +354,7 @@ class ReadStream:
     def _known(self, key: PageKey) -> Knowledge:
         if key in self._failed:
             return Knowledge.FAILED
-        if key in self._held:
+        if key in self._inbox.at_hand:
             return Knowledge.CAME
         return Knowledge.ON_ITS_WAY if key in self._expected else Knowledge.NOTHING
 
@@ -397,20 +412,19 @@ class ReadStream:
             key = page_key(self._file_keys[path], page)
             match action:
                 case LetGoOfPage():
-                    if (buffer := self._held.pop(key, None)) is not None:
+                    if (buffer := self._inbox.at_hand.pop(key, None)) is not None:
                         self._setting.fetcher.release(buffer)
-                case KeepPage() if key not in self._held:
+                case KeepPage() if key not in self._inbox.at_hand:
                     if (buffer := self._setting.ram.hold(key)) is not None:
-                        self._held[key] = buffer
+                        self._inbox.at_hand[key] = buffer
                     else:
                         reuse.feed(NotKept(action.page), time.monotonic())
 
-    def _drop_held(self) -> None:
+    def _drop_at_hand(self) -> None:
         if self._reuse is not None:
             self._reuse.feed(AllLetGo(), time.monotonic())
         self._came.clear()
-        while self._held:
-            _, buffer = self._held.popitem()
+        for buffer in self._inbox.take_all():
             self._setting.fetcher.release(buffer)
 
     # --- waiting ----------------------------------------------------------------------------
@@ -418,12 +432,14 @@ class ReadStream:
     def _await_page(self, key: PageKey) -> None:
         """Until the page has come or failed, or is no longer on its way."""
         told = False
+        self._awaited = key
         self._patience.begin(time.monotonic())
         while key in self._expected:
-            if not told and self._inbox.empty():
+            if not told and self._inbox.letters.empty():
                 self._setting.fetcher.wait_for(self._join(), key)
                 told = True
-            self._take_in(self._next_letter(), waits_for=key)
+            self._take_in(self._next_letter())
+        self._awaited = None
 
     def _await_room(self, length: int) -> None:
         read = self._join()
@@ -431,7 +447,7 @@ class ReadStream:
         self._patience.begin(time.monotonic())
         told = False
         while True:
-            if not told and self._inbox.empty():
+            if not told and self._inbox.letters.empty():
                 self._setting.fetcher.wait_for(read, None)
                 told = True
             letter = self._next_letter()
@@ -440,30 +456,28 @@ class ReadStream:
                 return
             if isinstance(letter, RoomRefused):
                 raise ShuttingDown("the daemon is stopping: this read was not finished")
-            self._take_in(letter, waits_for=None)
+            self._take_in(letter)
 
     def _next_letter(self) -> Letter:
         try:
-            return self._inbox.get(timeout=self._patience.seconds_left(time.monotonic()))
+            return self._inbox.letters.get(timeout=self._patience.seconds_left(time.monotonic()))
         except queue.Empty:
             raise self._patience.spent() from None
 
-    def _take_in(self, letter: Letter, *, waits_for: PageKey | None) -> None:
+    def _take_in(self, letter: Letter) -> None:
         match letter:
-            case PageCame(key, buffer):
+            case PageCame(key):
                 self._expected.discard(key)
-                if (before := self._held.pop(key, None)) is not None:
-                    self._setting.fetcher.release(before)
-                self._held[key] = buffer
                 self._came.add(key)
-            case PageFailed(key, error):
+            case PageFailed(key, error, is_passing):
                 self._expected.discard(key)
-                self._failed[key] = error
-            case AheadDropped():
-                self._expected.intersection_update({waits_for} if waits_for is not None else ())
+                if is_failure_remembered(is_passing=is_passing, is_awaited=key == self._awaited):
+                    self._failed[key] = error
+            case AheadDropped(lost):
+                self._expected.difference_update(lost)
                 if self._ahead is not None:
                     self._ahead.feed(AheadLost(), time.monotonic())
-                self._drop_held()
+                self._drop_at_hand()
                 self._drop_scratch()
             case RoomGranted(length):
                 self._setting.fetcher.return_room(length)

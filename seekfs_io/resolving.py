@@ -15,6 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from attrs import frozen
 
@@ -97,6 +98,8 @@ class Resolving:
         self._next_waiter = 1
         self._to_keep: dict[tuple[str, int], bytes] = {}
         self._pool = DaemonPool("seekfs-shelf", SHELF_THREADS)
+        # A disk that hangs takes this thread, and none that makes requests to the store.
+        self._keepers = DaemonPool("seekfs-keep", 1)
         self._tell(Restored(shelf.heads()))
         self._timer = threading.Thread(target=self._keep_time, name="seekfs-resolver", daemon=True)
         self._timer.start()
@@ -143,6 +146,10 @@ class Resolving:
         run_all(jobs)
         self._pool.close(THREADS_SECONDS_MAX)
 
+    def await_kept(self, timeout_seconds: float) -> None:
+        """Until what was read is on the shelf, or the bound has passed. After ``close``."""
+        self._keepers.close(timeout_seconds)
+
     # --- the machine ------------------------------------------------------------------------
 
     def _tell(self, event: ResolverEvent) -> None:
@@ -155,11 +162,11 @@ class Resolving:
         for action in self._resolver.feed(event, self._clock()):
             match action:
                 case ReadHead(ns):
-                    jobs.append(lambda ns=ns: self._read_head(ns))  # type: ignore[misc]
+                    jobs.append(partial(self._read_head, ns))
                 case ReadManifest(ns, version):
-                    jobs.append(lambda ns=ns, version=version: self._read_kept(ns, version))  # type: ignore[misc]
+                    jobs.append(partial(self._read_kept, ns, version))
                 case FetchManifest(ns, version):
-                    jobs.append(lambda ns=ns, version=version: self._fetch_manifest(ns, version))  # type: ignore[misc]
+                    jobs.append(partial(self._fetch_manifest, ns, version))
                 case Resolved(waiter) | NotResolved(waiter):
                     inbox = self._waiters.pop(waiter, None)
                     if inbox is not None:
@@ -168,9 +175,9 @@ class Resolving:
                     resolution = Resolution(manifest.ns, manifest.version, manifest, False)
                     self._serving[manifest.ns] = (until, resolution)
                 case KeepManifest(ns, version):
-                    jobs.append(lambda ns=ns, version=version: self._keep(ns, version))  # type: ignore[misc]
+                    jobs.append(partial(self._keep, ns, version, self._to_keep.pop((ns, version))))
                 case KeepHead(ns, version):
-                    jobs.append(lambda ns=ns, version=version: self._shelf.keep_head(ns, version))  # type: ignore[misc]
+                    jobs.append(partial(self._keepers.submit, partial(self._shelf.keep_head, ns, version)))
         self._alarm.notify_all()
         return jobs
 
@@ -261,12 +268,14 @@ class Resolving:
             with self._lock:
                 self._to_keep.pop((ns, version), None)
 
-    def _keep(self, ns: str, version: int) -> None:
-        with self._lock:
-            stored = self._to_keep.pop((ns, version), None)
-        if stored is not None:
-            self._shelf.keep(ns, version, stored)
-        self._tell(KeepingEnded(ns, version))
+    def _keep(self, ns: str, version: int, stored: bytes) -> None:
+        def put_on_shelf() -> None:
+            try:
+                self._shelf.keep(ns, version, stored)
+            finally:
+                self._tell(KeepingEnded(ns, version))
+
+        self._keepers.submit(put_on_shelf)
 
     def _decode(self, stored: bytes, ns: str, version: int) -> Manifest:
         """Raises ``SeekfsError`` and nothing else: whoever waits for a manifest has to hear of it."""

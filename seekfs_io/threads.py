@@ -64,6 +64,13 @@ class DaemonPool:
 
 
 def run_all(jobs: Iterable[Callable[[], None]]) -> None:
-    """Run what was decided under a lock and is done without it."""
+    """Run what was decided under a lock and is done without it.
+
+    As in a pool, a job that raises is logged and costs nobody else anything: neither the jobs behind it nor
+    the thread that runs them, which may be everybody's timer.
+    """
     for job in jobs:
-        job()
+        try:
+            job()
+        except Exception:
+            log.exception("a job failed")

@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 
 from seekfs_core.budget import GetBudget
 from seekfs_core.errors import FailureKind, StoreFailure
-from seekfs_core.fetch import FetchScheduler
+from seekfs_core.fetch import QUIET_SECONDS, FetchScheduler
 from seekfs_core.fetch_messages import (
     BreakOffGet,
     CallEnded,
@@ -106,6 +106,7 @@ class Watched:
     room_requests: deque[tuple[int, int]] = field(factory=deque)
     waits: dict[int, PageKey | None] = field(factory=dict)
     told_to_drop: set[int] = field(factory=set)
+    heard_at: dict[int, float] = field(factory=dict)
     calls: dict[int, bool] = field(factory=dict)
     """Whether each call that is not over is in flight."""
     calls_left: set[int] = field(factory=set)
@@ -170,6 +171,15 @@ class Watched:
     def _learn(self, event: FetchEvent) -> list[FetchAction]:
         """Take note of an event; the actions that it must lead to, whatever else happens."""
         match event:
+            case PagesWanted(read) | RoomWanted(read) | ReadWaits(read):
+                self.heard_at[read] = self.now
+                self.told_to_drop.discard(read)
+            case ReadLeft(read):
+                self.told_to_drop.discard(read)
+                self.heard_at.pop(read, None)
+            case _:
+                pass
+        match event:
             case Closing():
                 self._learn_closing()
             case PagesWanted(read, source, pages) if self.closed:
@@ -185,12 +195,11 @@ class Watched:
             case RoomWanted(read, length):
                 self.room_requests.append((read, length))
             case ReadWaits(read, page):
-                self.told_to_drop.discard(read)
                 self.waits.pop(read, None)
                 if self._is_owed(read, page):
                     self.waits[read] = page
             case ReadLeft(read):
-                self._take_off(read, keep=None)
+                self._take_off(read, {key for key, page in self.pages.items() if read in page.readers})
                 self.waits.pop(read, None)
                 self.room_requests = deque(each for each in self.room_requests if each[0] != read)
             case RoomReturned(length):
@@ -295,10 +304,9 @@ class Watched:
             return any(each[0] == read for each in self.room_requests)
         return page in self.pages and read in self.pages[page].readers
 
-    def _take_off(self, read: int, keep: PageKey | None) -> None:
-        for key, page in self.pages.items():
-            if key != keep:
-                page.readers.discard(read)
+    def _take_off(self, read: int, keys: set[PageKey]) -> None:
+        for key in keys:
+            self.pages[key].readers.discard(read)
         self._forget_unwanted()
 
     def _forget_unwanted(self) -> None:
@@ -346,13 +354,24 @@ class Watched:
                 if self.waits.get(read, read) is None:
                     del self.waits[read]
                     self.told_to_drop.discard(read)
-            case DropAhead(read):
-                page = self.waits[read]  # Only who waits is told, and once a wait.
-                assert read not in self.told_to_drop
-                assert page is None or not self.pages[page].has_room, "it waits for what has its room"
+            case DropAhead(read, lost):
+                assert read not in self.told_to_drop, "it was told, and neither was heard of nor got anything"
+                assert self._is_room_waited_for()
+                wanted = {key for key, page in self.pages.items() if read in page.readers}
+                if read in self.waits:
+                    waited = self.waits[read]
+                    assert waited is None or not self.pages[waited].has_room, "it waits for what has its room"
+                    assert set(lost) == {key for key in wanted if self.pages[key].has_room}
+                else:
+                    assert self.now >= self.heard_at[read] + QUIET_SECONDS, "it is moving"
+                    assert set(lost) == wanted
+                    self.seen["quiet"] += 1
                 self.told_to_drop.add(read)
-                self._take_off(read, keep=page)
+                self._take_off(read, set(lost))
         self._end_waits()
+
+    def _is_room_waited_for(self) -> bool:
+        return any(page is None or not self.pages[page].has_room for page in self.waits.values())
 
     def _check_start(self, start: StartGet) -> None:
         source, file = start.source, start.source.file
@@ -394,6 +413,7 @@ class Watched:
         page = self.pages.pop(page_key(action.source.key, action.page_id))
         if isinstance(action, DeliverPage):
             self.room_out += page.length
+            self.told_to_drop.difference_update(action.reads)
         else:
             assert isinstance(owed, FailPage)
             assert action.failure.kind is owed.failure.kind

@@ -50,7 +50,8 @@ from seekfs_core.machine import Tick
 from seekfs_core.manifest import FileEntry
 from seekfs_core.pages import PageKey, page_key
 from seekfs_core.plan import ReadPlan
-from seekfs_core.readahead import PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
+from seekfs_core.readahead import AheadLost, PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
+from seekfs_core.retry import is_passing
 from seekfs_core.writebehind import (
     PageVerified,
     SkipCopy,
@@ -76,7 +77,6 @@ class Buffer:
 @frozen
 class Came:
     key: PageKey
-    buffer: Buffer
 
 
 @frozen
@@ -92,7 +92,7 @@ class Granted:
 
 @frozen
 class Dropped:
-    pass
+    lost: tuple[PageKey, ...]
 
 
 @frozen
@@ -118,9 +118,10 @@ class Reader:
     inbox: deque[Letter] = field(factory=deque)
     consumed: list[tuple[int, str, int]] = field(factory=list)
     failed_items: dict[int, StoreFailure] = field(factory=dict)
+    at_hand: OrderedDict[PageKey, Buffer] = field(factory=OrderedDict)
+    """Held for later; the node takes it back where others need the room."""
     blocked: bool = False
     done: bool = False
-    _held: OrderedDict[PageKey, Buffer] = field(factory=OrderedDict)
     _expected: set[PageKey] = field(factory=set)
     _failed: dict[PageKey, StoreFailure] = field(factory=dict)
     _current: Buffer | None = None
@@ -131,6 +132,7 @@ class Reader:
     _sources: dict[str, PageSource] = field(factory=dict)
     _item: int = 0
     _found: Buffer | None = None
+    _awaited: PageKey | None = None
     _run: Iterator[None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -205,7 +207,7 @@ class Reader:
                 if self._ahead is None:
                     self._ahead = ReadAhead(self.plan, self.node.coalesce, self.node.ahead)
                 self._look_ahead(file, page_id)
-            if not (key in self._expected or key in self._failed or key in self._held):
+            if not (key in self._expected or key in self._failed or key in self.at_hand):
                 self._probe(self._machine.feed(PageMissed(file, page_id), self.node.now))
             if key in self._expected:
                 yield from self._await_page(key)
@@ -224,13 +226,15 @@ class Reader:
 
     def _await_page(self, key: PageKey) -> Iterator[None]:
         told = False
+        self._awaited = key
         while key in self._expected:
             if not told and not self.inbox:
                 yield  # Between the look into the inbox and the telling others may come.
                 self.node.feed(ReadWaits(self.read, key))
                 told = True
             yield from self._await_letter()
-            self._take_in(self.inbox.popleft(), key)
+            self._take_in(self.inbox.popleft())
+        self._awaited = None
 
     def _await_room(self, length: int) -> Iterator[None]:
         self.node.feed(RoomWanted(self.read, length))
@@ -247,23 +251,25 @@ class Reader:
             if letter == Refused(length):
                 self.failed_items[self._item] = StoreFailure(kind=FailureKind.CLOSING, detail="the end")
                 raise ItemFailed
-            self._take_in(letter, None)
+            self._take_in(letter)
 
     def _await_letter(self) -> Iterator[None]:
         while not self.inbox:
             self.blocked = True
             yield
 
-    def _take_in(self, letter: Letter, waits_for: PageKey | None) -> None:
+    def _take_in(self, letter: Letter) -> None:
         match letter:
-            case Came(key, buffer):
+            case Came(key):
                 self._expected.discard(key)
-                self._held[key] = buffer
             case Failed(key, failure):
                 self._expected.discard(key)
-                self._failed[key] = failure
-            case Dropped():
-                self._expected.intersection_update({waits_for} if waits_for is not None else ())
+                if key == self._awaited or not is_passing(failure.kind):
+                    self._failed[key] = failure
+            case Dropped(lost):
+                self._expected.difference_update(lost)
+                if self._ahead is not None:
+                    self._ahead.feed(AheadLost(), self.node.now)
                 self._drop_ahead()
             case Granted(length):
                 self.node.give_back(length)
@@ -285,7 +291,7 @@ class Reader:
             self._scratch_bytes = self.node.scratch_bytes
 
     def _at_hand(self, key: PageKey) -> Buffer | None:
-        return self._held.pop(key, None) or self.node.hold(key)
+        return self.at_hand.pop(key, None) or self.node.hold(key)
 
     def _is_on_disk(self, key: PageKey) -> bool:
         return key in self.node.disk and key not in self._expected and key not in self._failed
@@ -295,9 +301,12 @@ class Reader:
             self.node.release(self._current)
         self._current = self._current_key = None
 
+    def drop_at_hand(self) -> None:
+        while self.at_hand:
+            self.node.release(self.at_hand.popitem()[1])
+
     def _drop_ahead(self) -> None:
-        while self._held:
-            self.node.release(self._held.popitem()[1])
+        self.drop_at_hand()
         if self._scratch_bytes:
             self.node.give_back(self._scratch_bytes)
             self._scratch_bytes = 0
@@ -314,7 +323,7 @@ class Reader:
             wanted = [
                 page_id
                 for page_id in step.pages
-                if (key := self._key(step.file, page_id)) not in self._held and key not in self._failed
+                if (key := self._key(step.file, page_id)) not in self.at_hand and key not in self._failed
             ]
             missing = self.node.want(self, self._source(step.file), wanted)
             self._expected.update(self._key(step.file, page_id) for page_id in missing)
@@ -434,14 +443,10 @@ class Node:
     def leave(self, reader: Reader) -> None:
         self.readers.remove(reader)
         self.feed(ReadLeft(reader.read))
+        reader.drop_at_hand()
         for letter in reader.inbox:
-            match letter:
-                case Came(_, buffer):
-                    self.release(buffer)
-                case Granted(length):
-                    self.give_back(length)
-                case _:
-                    pass
+            if isinstance(letter, Granted):
+                self.give_back(letter.length)
 
     # --- the scheduler ----------------------------------------------------------------------
 
@@ -449,8 +454,8 @@ class Node:
         for action in self.watched.feed(event):
             self._carry_out(action)
 
-    def _inbox(self, read: int) -> deque[Letter]:
-        return next(reader.inbox for reader in self.readers if reader.read == read)
+    def _reader(self, read: int) -> Reader:
+        return next(reader for reader in self.readers if reader.read == read)
 
     def _carry_out(self, action: FetchAction) -> None:
         match action:
@@ -463,17 +468,18 @@ class Node:
                 self._deliver(page_key(source.key, page_id), stop - start, reads)
             case FailPage(source, page_id, reads, failure):
                 for read in reads:
-                    self._inbox(read).append(Failed(page_key(source.key, page_id), failure))
+                    self._reader(read).inbox.append(Failed(page_key(source.key, page_id), failure))
             case FailCall(call):
                 self.calls.remove(call)
             case GrantRoom(read, length):
-                self._inbox(read).append(Granted(length))
+                self._reader(read).inbox.append(Granted(length))
             case RefuseRoom(read, length):
-                self._inbox(read).append(Refused(length))
+                self._reader(read).inbox.append(Refused(length))
             case BreakOffGet(get):
                 self.broken_off.add(get)
-            case DropAhead(read):
-                self._inbox(read).append(Dropped())
+            case DropAhead(read, lost):
+                self._reader(read).drop_at_hand()
+                self._reader(read).inbox.append(Dropped(lost))
             case DiscardPage():
                 pass
 
@@ -481,7 +487,11 @@ class Node:
         buffer = Buffer(length)
         self.keep(buffer, key, len(reads) + 1)
         for read in reads:
-            self._inbox(read).append(Came(key, buffer))
+            reader = self._reader(read)
+            if key in reader.at_hand:
+                self.release(reader.at_hand.pop(key))
+            reader.at_hand[key] = buffer
+            reader.inbox.append(Came(key))
         self._to_write.setdefault(key, buffer)
         self._feed_writes(PageVerified(key, length), buffer)
         self.release(buffer)

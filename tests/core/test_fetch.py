@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
+from attrs import evolve
 
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.fetch_messages import (
@@ -220,6 +221,19 @@ def test_waking_early_or_twice_is_harmless() -> None:
     assert watched.scheduler.statistics().budget_waits == 1
 
 
+def test_an_object_of_another_size_is_said_to_be_overwritten() -> None:
+    watched = Watched.make(attempts=1)
+    (get,) = gets(watched.feed(PagesWanted(1, source_of(2), (0, 1)), 1.0))
+    other = evolve(failure(FailureKind.BAD_ANSWER), facts={"object_size": 7})
+    (first, _) = watched.feed(GetFailed(get.get, other))
+    assert isinstance(first, FailPage)
+    assert first.failure.detail == (
+        "so it went; wanted for 'a' in version 3 of 'dev', which has 20 bytes there: "
+        "the object was overwritten since it was published"
+    )
+    assert first.failure.facts["overwritten"] is True
+
+
 # --- retries --------------------------------------------------------------------------------
 
 
@@ -242,11 +256,12 @@ def test_every_kind_of_failure_is_retried_or_told_to_every_waiter(kind: FailureK
         requests += 1
         assert get.attempt == requests
     assert requests == (3 if is_passing(kind) else 1)
-    detail = "so it went, after 3 requests" if is_passing(kind) else "so it went"
-    assert actions == (
-        FailPage(source, 0, (1,), failure(kind, detail)),
-        FailPage(source, 1, (1, 2), failure(kind, detail)),
+    told = "so it went, after 3 requests" if is_passing(kind) else "so it went"
+    final = evolve(
+        failure(kind, f"{told}; wanted for 'a' in version 3 of 'dev'"),
+        facts={"ns": "dev", "path": "a", "version": 3, "overwritten": False},
     )
+    assert actions == (FailPage(source, 0, (1,), final), FailPage(source, 1, (1, 2), final))
     assert watched.is_idle
     assert watched.room_used == 0
     assert watched.scheduler.statistics().outcomes == {kind.value: requests}

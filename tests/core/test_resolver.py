@@ -19,7 +19,7 @@ from seekfs_core.errors import (
 )
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
-from seekfs_core.resolver import MANIFESTS_KEPT_MAX, WRONG_NAMES_MAX, ManifestResolver
+from seekfs_core.resolver import KEEPING_MAX, MANIFESTS_KEPT_MAX, WRONG_NAMES_MAX, ManifestResolver
 from seekfs_core.resolver_messages import (
     FetchManifest,
     HeadFailed,
@@ -98,6 +98,22 @@ def test_a_manifest_from_the_store_is_kept_before_its_head_is_remembered() -> No
     assert watched.feed(KeepingEnded("dev", 2)) == (KeepHead("dev", 2),)
     with pytest.raises(ContractViolation):
         watched.resolver.feed(KeepingEnded("dev", 2), watched.now)
+
+
+def test_a_disk_that_keeps_nothing_does_not_fill_memory_with_what_waits_for_it() -> None:
+    watched = make()
+    watched.feed(Restored({"dev": 100}))
+    kept: list[ResolverAction] = []
+    for version in range(1, KEEPING_MAX + 3):
+        watched.feed(ResolveWanted(version, "dev", version))
+        watched.feed(NotKept("dev", version))
+        kept += watched.feed(ManifestRead(manifest(version)))[1:]
+    assert kept == [KeepManifest("dev", version) for version in range(1, KEEPING_MAX + 1)]
+    # Once it goes on, what comes then is kept again.
+    watched.feed(KeepingEnded("dev", 1))
+    watched.feed(ResolveWanted(99, "dev", 99))
+    watched.feed(NotKept("dev", 99))
+    assert watched.feed(ManifestRead(manifest(99)))[1:] == (KeepManifest("dev", 99),)
 
 
 def test_an_old_version_that_was_fetched_is_kept_and_moves_no_head() -> None:
@@ -501,3 +517,33 @@ def test_after_a_restart_without_a_store_the_last_good_version_is_served() -> No
     watched.feed(ResolveWanted(1, "dev", None))
     assert watched.feed(HeadFailed("dev", BAD)) == (ReadManifest("dev", 1),)
     assert watched.feed(ManifestRead(V1)) == (Resolved(1, V1, True),)
+
+
+def test_after_a_restart_a_silent_store_is_waited_for_no_longer_than_before() -> None:
+    watched = make()
+    watched.feed(Restored({"dev": 1}))
+    watched.feed(ResolveWanted(1, "dev", None), 5.0)
+    assert watched.resolver.next_deadline() == 6.0
+    assert watched.feed(Tick(), 6.0) == (ReadManifest("dev", 1),)
+    assert watched.resolver.next_deadline() is None
+    assert Resolved(1, V1, True) in watched.feed(ManifestRead(V1), 6.1)
+    # Who comes while HEAD is still out does not wait at all.
+    assert Resolved(2, V1, True) in watched.feed(ResolveWanted(2, "dev", None), 7.0)
+    assert ServeCurrent(V1, 9.0 + TTL) in watched.feed(HeadRead("dev", 1), 9.0)
+
+
+def test_a_head_that_comes_while_the_remembered_manifest_is_read_makes_it_no_older() -> None:
+    watched = make()
+    watched.feed(Restored({"dev": 1}))
+    watched.feed(ResolveWanted(1, "dev", None), 5.0)
+    watched.feed(Tick(), 6.0)
+    watched.feed(HeadRead("dev", 1), 6.1)
+    assert Resolved(1, V1, False) in watched.feed(ManifestRead(V1), 6.2)
+
+
+def test_who_named_a_version_waits_for_head_after_a_restart() -> None:
+    watched = make()
+    watched.feed(Restored({"dev": 1}))
+    watched.feed(ResolveWanted(1, "dev", 2), 5.0)
+    assert watched.resolver.next_deadline() is None
+    assert watched.feed(HeadRead("dev", 2), 9.0) == (ReadManifest("dev", 2),)

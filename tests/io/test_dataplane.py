@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import pytest
-from attrs import evolve
 
 from seekfs_core.errors import (
     CeilingExceeded,
@@ -23,7 +21,6 @@ from seekfs_core.errors import (
     NoSuchNamespace,
     PageCorrupt,
     SeekfsError,
-    ShuttingDown,
     StoreAnswered,
     StoreFailure,
     StoreTimeout,
@@ -32,107 +29,19 @@ from seekfs_core.errors import (
 from seekfs_core.manifest import Manifest
 from seekfs_core.plan import Item, plan_read
 from seekfs_io import resolving
-from seekfs_io.config import ApiConfig, CacheConfig, Config, L2Config, ManifestConfig, S3Config
-from seekfs_io.dataplane import DataPlane
-from seekfs_io.objects import open_store
 from seekfs_io.pages.ram import PageBuffer, RamPages
 from seekfs_io.pages.segment_file import write_fully
-from seekfs_io.pages.segmentstore import SegmentStore
 from seekfs_io.pages.shelf import ManifestShelf
+from tests.io.planes import KIB, MIB, PAGE, Planes, all_room_returns, read, read_version, until
 from tests.io.troubled_store import TroubledStore
 from tests.support.dataset import File, manifest_of, some_bytes, write_dataset, write_manifest
-
-KIB = 1 << 10
-MIB = 1 << 20
-PAGE = 64 * KIB
 
 BUSY = StoreFailure(kind=FailureKind.BUSY, detail="the store is busy", status=503, code="SlowDown")
 
 
-class Planes(Protocol):
-    def __call__(
-        self,
-        *,
-        l1_mib: float = 16,
-        inflight_mib: float = 8,
-        l2_mib: float = 256,
-        coalesce_kib: float = 256,
-        deadline_seconds: float = 20,
-        attempts: int = 3,
-        backend: str = "segmentstore",
-    ) -> DataPlane: ...
-
-
 @pytest.fixture
-def store(tmp_path: Path) -> TroubledStore:
-    inner = open_store(S3Config(engine="file", endpoint=str(tmp_path / "store")))
-    inner.create_bucket()
-    return TroubledStore(inner)
-
-
-@pytest.fixture
-def planes(tmp_path: Path, store: TroubledStore) -> Iterator[Planes]:
-    opened: list[DataPlane] = []
-
-    def factory(
-        *,
-        l1_mib: float = 16,
-        inflight_mib: float = 8,
-        l2_mib: float = 256,
-        coalesce_kib: float = 256,
-        deadline_seconds: float = 20,
-        attempts: int = 3,
-        backend: str = "segmentstore",
-    ) -> DataPlane:
-        directory = tmp_path / f"l2-{len(opened)}"
-        config = Config(
-            cache=CacheConfig(
-                slab_size_mib=PAGE / MIB,
-                l1_memory_gib=l1_mib / 1024,
-                l2_ssd_gib=l2_mib / 1024,
-                inflight_mib=inflight_mib,
-                l2=L2Config(backend=backend, segment_path=str(directory)),
-            ),
-            s3=S3Config(
-                range_coalesce_max_mib=coalesce_kib / 1024,
-                get_budget_per_sec=5000,
-                get_budget_burst=1000,
-                retry_max_attempts=attempts,
-                retry_initial_backoff_ms=1,
-            ),
-            manifest=ManifestConfig(head_ttl_sec=3600),
-            api=ApiConfig(request_deadline_sec=deadline_seconds),
-        )
-        plane = DataPlane(config, store=store)
-        opened.append(plane)
-        return plane
-
-    yield factory
-    for plane in opened:
-        if plane.readiness().ready:
-            assert all_room_returns(plane), plane.statistics()
-            plane.close(5)
-
-
-def all_room_returns(plane: DataPlane) -> bool:
-    """Whether every buffer comes back once nothing is read any more; write-behind may still be at it."""
-    for _ in range(500):
-        statistics = plane.statistics()
-        if not (statistics.fetch.room_bytes_used or statistics.fetch.in_flight):
-            return True
-        threading.Event().wait(0.01)
-    return False
-
-
-def read(plane: DataPlane, items: list[Item], ns: str = "dev") -> bytes:
-    plan = plan_read(plane.resolve(ns).manifest, items, clip=False)
-    with plane.read(plan) as stream:
-        return b"".join(bytes(view) for view in stream)
-
-
-def read_version(plane: DataPlane, version: int, items: list[Item], ns: str = "dev") -> bytes:
-    with plane.read(plan_read(plane.resolve(ns, version).manifest, items, clip=False)) as stream:
-        return b"".join(bytes(view) for view in stream)
+def store(troubled: TroubledStore) -> TroubledStore:
+    return troubled
 
 
 def test_a_cold_read_costs_one_get_a_window_and_a_warm_one_none(store: TroubledStore, planes: Planes) -> None:
@@ -310,33 +219,6 @@ def test_a_page_larger_than_all_room_is_refused_with_the_key_to_change(
     assert read(plane, [("b", 0, 1)]) == b"b"
 
 
-def test_a_view_fails_after_its_step_instead_of_showing_other_bytes(
-    store: TroubledStore, planes: Planes
-) -> None:
-    write_dataset(store.inner, "dev", {"a": File(some_bytes(2 * PAGE), PAGE)})
-    plane = planes()
-    plan = plan_read(plane.resolve("dev").manifest, [("a", 0, 2 * PAGE)], clip=False)
-    with plane.read(plan) as stream:
-        pieces = iter(stream)
-        first = next(pieces)
-        next(pieces)
-        with pytest.raises(ValueError, match="released"):
-            bytes(first)
-
-
-def test_the_last_view_fails_once_its_stream_is_closed(store: TroubledStore, planes: Planes) -> None:
-    """Its page goes back with the stream, and the memory is another page's before the generator is gone."""
-    write_dataset(store.inner, "dev", {"a": File(some_bytes(2 * PAGE), PAGE)})
-    plane = planes(l1_mib=0.1)
-    plan = plan_read(plane.resolve("dev").manifest, [("a", 0, 2 * PAGE)], clip=False)
-    stream = plane.read(plan)
-    pieces = iter(stream)
-    last = next(pieces)
-    stream.close()
-    with pytest.raises(ValueError, match="released"):
-        bytes(last)
-
-
 def test_room_comes_back_where_there_is_no_memory_for_it(
     store: TroubledStore, planes: Planes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -482,102 +364,6 @@ def test_wrong_names_cost_one_request(store: TroubledStore, planes: Planes) -> N
     assert len(store.gets) == 1
 
 
-def test_a_plane_that_is_closed_ends_reads_that_wait(store: TroubledStore, planes: Planes) -> None:
-    write_dataset(store.inner, "dev", {"a": File(some_bytes(PAGE), PAGE)})
-    plane = planes()
-    plane.resolve("dev")
-    store.gate = threading.Event()
-    with ThreadPoolExecutor(1) as readers:
-        waiting = readers.submit(read, plane, [("a", 0, 1)])
-        until(lambda: bool(store.gets_of("/files/")))
-        plane.close(0)
-        assert isinstance(waiting.exception(30), ShuttingDown)
-        store.gate.set()
-
-
-def test_after_the_end_every_item_of_a_batch_fails_at_once(store: TroubledStore, planes: Planes) -> None:
-    """And not each after the time that a read may wait, one after the other."""
-    write_dataset(store.inner, "dev", {"a": File(some_bytes(8 * PAGE), PAGE)})
-    plane = planes(deadline_seconds=3600)
-    items = [("a", page * PAGE, PAGE) for page in range(8)]
-    plan = plan_read(plane.resolve("dev").manifest, items, clip=True)
-    read(plane, [("a", 0, PAGE)])
-    with plane.read(plan) as stream:
-        assert sum(map(len, stream.item(0))) == PAGE
-        plane.close(5)
-        for item in range(1, 8):
-            with pytest.raises(ShuttingDown):
-                list(stream.item(item))
-
-
-def test_a_page_on_disk_is_not_waited_for_after_the_end(store: TroubledStore, planes: Planes) -> None:
-    data = some_bytes(4 * PAGE)
-    write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
-    plane = planes(l1_mib=0.1, deadline_seconds=3600)
-    plan = plan_read(plane.resolve("dev").manifest, [("a", 0, len(data))], clip=False)
-    assert read(plane, [("a", 0, len(data))]) == data
-    until(lambda: plane.statistics().tiers[1].pages_held == 4)
-    with plane.read(plan) as stream:
-        pieces = iter(stream)
-        next(pieces)
-        plane.close(5)
-        with pytest.raises(ShuttingDown):
-            list(pieces)
-
-
-def test_after_the_end_nothing_is_asked_of_the_store(store: TroubledStore, planes: Planes) -> None:
-    write_dataset(store.inner, "dev", {"a": File(b"a", PAGE)})
-    plane = planes(deadline_seconds=3600)
-    plane.close(5)
-    asked = len(store.gets)
-    with pytest.raises(ShuttingDown):
-        plane.resolve("dev")
-    with pytest.raises(ShuttingDown):
-        plane.stat_object("namespaces/dev/HEAD")
-    with pytest.raises(ShuttingDown):
-        plane.fetch_object("namespaces/dev/HEAD")
-    assert len(store.gets) == asked
-    assert plane.statistics().fetch.calls_started == 0
-
-
-def test_a_page_that_does_not_fit_memory_any_more_leaves_its_segment_free(
-    store: TroubledStore, tmp_path: Path, planes: Planes
-) -> None:
-    """Pages came to disk while ``inflight_mib`` was larger: refused, and nobody stays in their segment."""
-    data = some_bytes(2 * MIB)
-    write_dataset(store.inner, "dev", {"a": File(data, 2 * MIB)})
-    roomy = planes(inflight_mib=8)
-    assert read(roomy, [("a", 0, len(data))]) == data
-    roomy.close(5)
-    config = evolve(roomy.config, cache=evolve(roomy.config.cache, inflight_mib=1))
-    plane = DataPlane(config, store=store)
-    try:
-        for _ in range(3):
-            with pytest.raises(CeilingExceeded):
-                read(plane, [("a", 0, 1)])
-        assert isinstance(plane._l2, SegmentStore)
-        assert [file.leases for file in plane._l2._files.values()] == [0]
-    finally:
-        plane.close(5)
-
-
-def test_slices_of_one_page_in_a_row_count_it_once_wherever_it_is(
-    store: TroubledStore, planes: Planes
-) -> None:
-    data = some_bytes(2 * PAGE)
-    write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
-    plane = planes(l1_mib=0.01)
-    assert read(plane, [("a", 0, len(data))]) == data
-    until(lambda: plane.statistics().tiers[1].pages_held == 2)
-    assert read(plane, [("a", 0, PAGE)]) == data[:PAGE]  # Read back whole, and checked.
-    before = plane.statistics()
-    items = [("a", 100 * at, 10) for at in range(5)]
-    assert read(plane, items) == b"".join(data[off : off + 10] for _, off, _ in items)
-    after = plane.statistics()
-    assert after.pages_from["l2"] - before.pages_from["l2"] == 1
-    assert after.bytes_from["l2"] - before.bytes_from["l2"] == 50
-
-
 @pytest.mark.parametrize("backend", ["segmentstore", "mem"])
 @pytest.mark.parametrize("seed", range(6))
 def test_random_batches_under_tiny_ceilings_and_faults(
@@ -620,15 +406,6 @@ def test_random_batches_under_tiny_ceilings_and_faults(
 
     with ThreadPoolExecutor(16) as workers:
         assert sum(workers.map(work, range(16), timeout=120)) > 48
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another thread does; AssertionError if it does not."""
-    for _ in range(3000):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it did not come to pass")
 
 
 def test_a_page_that_rots_after_it_was_checked_is_found_when_it_is_read_whole_again(
