@@ -53,6 +53,10 @@ class Shares:
         room = self.ceiling_bytes - self.reserved_bytes - SEGMENT_OVERHEAD_BYTES
         return room // RECORD_ALIGNMENT * RECORD_ALIGNMENT - RECORD_HEADER_LENGTH
 
+    def has_room_for(self, page_length: int) -> bool:
+        """Whether a page of ``page_length`` bytes can be kept at all."""
+        return page_length <= self.page_length_max
+
 
 def shares_of(ceiling_bytes: int) -> Shares:
     """The division of a ceiling: 1/128 (at least 1 MiB) index, 1/16 shelf, the rest segments."""
@@ -73,6 +77,6 @@ CEILING_STEP_BYTES = 1 << 20
 def ceiling_for(page_length: int) -> int:
     """A ceiling, in bytes, that has room for one page, and hardly a mebibyte more than that takes."""
     ceiling_bytes = CEILING_STEP_BYTES
-    while shares_of(ceiling_bytes).page_length_max < page_length:
+    while not shares_of(ceiling_bytes).has_room_for(page_length):
         ceiling_bytes += CEILING_STEP_BYTES
     return ceiling_bytes

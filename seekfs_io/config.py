@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import re
 import tomllib
@@ -33,7 +34,9 @@ import attrs
 from attrs import Attribute, frozen
 
 from seekfs_core.errors import Problem
-from seekfs_io.config_rules import GIB, ListenAddress, Refused, is_http_url
+from seekfs_core.memory_layout import buffers_for, memory_for
+from seekfs_core.segment_layout import ceiling_for, shares_of
+from seekfs_io.config_rules import GIB, MIB, UNIT_NAMES, ListenAddress, Refused, is_http_url
 from seekfs_io.config_tree import (
     SCHEMA,
     ApiConfig,
@@ -60,6 +63,7 @@ __all__ = [
     "environment_name",
     "load_config",
     "render_config",
+    "small_ceilings",
 ]
 
 NEWCOMER_SEGMENT_PATH = "./.seekfs/l2"
@@ -266,7 +270,7 @@ def _build(kind: type[SectionT], prefix: str, values: Mapping[str, object]) -> S
 
 def _contradictions(config: Config) -> Iterator[Problem]:
     """Values that are right by themselves and impossible together."""
-    yield from _small_ceilings(config.cache)
+    yield from small_ceilings(config.cache)
     yield from _credential_contradictions(config.s3)
     endpoint = config.s3.endpoint
     if config.s3.engine == "file":
@@ -284,19 +288,38 @@ def _contradictions(config: Config) -> Iterator[Problem]:
         )
 
 
-def _small_ceilings(cache: CacheConfig) -> Iterator[Problem]:
+def small_ceilings(cache: CacheConfig) -> Iterator[Problem]:
+    """What is wrong with ceilings under which something has no room for one page."""
     page = cache.slab_size_bytes
-    needs = f"one page needs (cache.slab_size_mib = {cache.slab_size_mib:g})"
-    if cache.inflight_bytes < page:
-        yield Problem("cache.inflight_mib", f"{cache.inflight_mib:g} MiB is less than {needs}")
-    if cache.l1_memory_bytes < page:
-        capped = f", capped at {cache.l1_memory_bytes / GIB:g} GiB: half of the memory there is,"
-        yield Problem(
-            "cache.l1_memory_gib",
-            f"{cache.l1_memory_gib:g} GiB{capped if cache.l1_is_capped else ''} is less than {needs}",
+
+    def small(key: str, asked: str, bytes_min: int, unit_bytes: int, shared: str = "") -> Problem:
+        least = math.ceil(1000 * bytes_min / unit_bytes) / 1000
+        return Problem(
+            key,
+            f"{asked} has no room for one page of {cache.slab_size_mib:g} MiB (cache.slab_size_mib){shared}; "
+            f"{least:g} {UNIT_NAMES[unit_bytes]} would do",
         )
-    if cache.l2.backend == "segmentstore" and cache.l2_ssd_bytes < page:
-        yield Problem("cache.l2_ssd_gib", f"{cache.l2_ssd_gib:g} GiB is less than {needs}")
+
+    if cache.inflight_bytes < buffers_for(page):
+        yield small("cache.inflight_mib", f"{cache.inflight_mib:g} MiB", buffers_for(page), MIB)
+    holds_l2 = cache.l2.backend == "mem"
+    if cache.l1_memory_bytes < memory_for(page, holds_l2=holds_l2):
+        capped = f", capped at {cache.l1_memory_bytes / GIB:g} GiB: half of the memory there is,"
+        yield small(
+            "cache.l1_memory_gib",
+            f"{cache.l1_memory_gib:g} GiB{capped if cache.l1_is_capped else ''}",
+            memory_for(page, holds_l2=holds_l2),
+            GIB,
+            " in L1, and in the mem backend, which has half of it" if holds_l2 else "",
+        )
+    if not holds_l2 and not shares_of(cache.l2_ssd_bytes).has_room_for(page):
+        yield small(
+            "cache.l2_ssd_gib",
+            f"{cache.l2_ssd_gib:g} GiB",
+            ceiling_for(page),
+            GIB,
+            " beside the index and the manifests",
+        )
 
 
 def _credential_contradictions(s3: S3Config) -> Iterator[Problem]:

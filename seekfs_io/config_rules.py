@@ -24,7 +24,7 @@ from seekfs_core.names import VERSION_MAX, namespace_fault
 KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
-_UNIT_NAMES = {MIB: "MiB", GIB: "GiB"}
+UNIT_NAMES = {MIB: "MiB", GIB: "GiB"}
 
 SIZE_BYTES_MIN = 64 * KIB
 """The smallest page: whatever holds pages, or asks for some, is no smaller."""
@@ -98,7 +98,7 @@ def size(unit_bytes: int, *, bytes_min: int = SIZE_BYTES_MIN) -> Rule:
     return number(
         bytes_min / unit_bytes,
         SIZE_BYTES_MAX / unit_bytes,
-        allowed=f"a size in {_UNIT_NAMES[unit_bytes]}, at least {bytes_min // KIB} KiB and at most 1 EiB",
+        allowed=f"a size in {UNIT_NAMES[unit_bytes]}, at least {bytes_min // KIB} KiB and at most 1 EiB",
     )
 
 

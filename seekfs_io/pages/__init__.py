@@ -9,17 +9,14 @@ opened by ``recovery``;
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
 from seekfs_core.errors import Problem
 from seekfs_core.heads import bucket_identity
 from seekfs_core.memory_layout import MemoryShares, memory_shares_of
-from seekfs_core.retention import ram_charge
-from seekfs_core.segment_layout import ceiling_for, shares_of
-from seekfs_io.config import Config, ConfigError
-from seekfs_io.config_rules import GIB, MIB
+from seekfs_core.segment_layout import shares_of
+from seekfs_io.config import Config, ConfigError, small_ceilings
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.directory import CacheRefused, claim
 from seekfs_io.pages.memory import MemoryPageStore
@@ -39,10 +36,14 @@ def open_page_store(config: Config, *, clock: Callable[[], float] = time.monoton
 
     ``mem`` has half of ``l1_memory_gib``, its shelf included. ``clock`` counts monotonic seconds.
     """
+    cache = config.cache
+    # Of a configuration that was loaded nothing is left to be found; embedders may make one by hand.
+    if problems := tuple(small_ceilings(cache)):
+        raise ConfigError(problems)
+    if cache.l2.backend == "mem":
+        return MemoryPageStore(memory_shares(config).l2_bytes, clock=clock)
     try:
-        if config.cache.l2.backend == "mem":
-            return _open_memory(config, clock)
-        return _open_segments(config, clock)
+        return open_segment_store(cache.l2.segment_path, cache.l2_ssd_bytes, clock=clock)
     except CacheRefused as refused:
         raise ConfigError((Problem(refused.key, refused.detail),)) from None
 
@@ -70,29 +71,3 @@ def open_shelf(config: Config) -> Shelf:
         pins=config.manifest.pins,
         claimed=directory,
     )
-
-
-def _open_segments(config: Config, clock: Callable[[], float]) -> PageStore:
-    cache = config.cache
-    ceiling = cache.l2_ssd_bytes
-    page = cache.slab_size_bytes
-    if shares_of(ceiling).page_length_max < page:
-        enough = math.ceil(1000 * ceiling_for(page) / GIB) / 1000
-        raise CacheRefused(
-            "cache.l2_ssd_gib",
-            f"{cache.l2_ssd_gib:g} GiB has no room for one page of {page / MIB:g} MiB (cache.slab_size_mib) "
-            f"beside the index and the manifests; {enough:g} GiB would do",
-        )
-    return open_segment_store(cache.l2.segment_path, ceiling, clock=clock)
-
-
-def _open_memory(config: Config, clock: Callable[[], float]) -> PageStore:
-    cache = config.cache
-    ceiling = memory_shares(config).l2_bytes
-    if ceiling < ram_charge(cache.slab_size_bytes):
-        raise CacheRefused(
-            "cache.l1_memory_gib",
-            f"half of it is for the mem backend, and {ceiling / MIB:g} MiB have no room for one page of "
-            f"{cache.slab_size_mib:g} MiB (cache.slab_size_mib)",
-        )
-    return MemoryPageStore(ceiling, clock=clock)

@@ -35,5 +35,5 @@ def test_a_ceiling_holds_its_shares_and_the_longest_page(ceiling_bytes: int) -> 
 @given(lengths)
 def test_the_ceiling_for_a_page_has_room_for_it_and_hardly_more(length: int) -> None:
     ceiling_bytes = ceiling_for(length)
-    assert shares_of(ceiling_bytes).page_length_max >= length
-    assert shares_of(ceiling_bytes - CEILING_STEP_BYTES).page_length_max < length
+    assert shares_of(ceiling_bytes).has_room_for(length)
+    assert not shares_of(ceiling_bytes - CEILING_STEP_BYTES).has_room_for(length)

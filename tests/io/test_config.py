@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from seekfs_io.memory_limits import memory_bytes_available
 
 GIB = 1 << 30
 MIB = 1 << 20
+KIB = 1 << 10
 
 # For every key: a value that is not the default, as the file writes it and as the tree has it.
 OTHER_VALUES: dict[str, tuple[str, Any]] = {
@@ -437,8 +439,9 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
 
 IMPOSSIBLE_TOGETHER: list[tuple[str, str]] = [
     ("cache.inflight_mib = 7.9", "cache.inflight_mib"),
-    ("cache.l1_memory_gib = 0.0078", "cache.l1_memory_gib"),
-    ("cache.l2_ssd_gib = 0.0078", "cache.l2_ssd_gib"),
+    ("cache.l1_memory_gib = 0.0078125", "cache.l1_memory_gib"),  # One page, and nothing for keeping it.
+    ("cache.l1_memory_gib = 0.016\ncache.l2.backend = 'mem'", "cache.l1_memory_gib"),
+    ("cache.l2_ssd_gib = 0.008", "cache.l2_ssd_gib"),  # One page, and nothing for the index.
     ("cache.slab_size_mib = 64\ncache.inflight_mib = 63", "cache.inflight_mib"),
     ("s3.access_key_id = 'a'", "s3.secret_access_key"),
     ("s3.secret_access_key = 'a'", "s3.access_key_id"),
@@ -458,6 +461,44 @@ def test_values_that_are_impossible_together(tmp_path: Path, text: str, where: s
 
 def test_the_memory_tier_has_no_disk_ceiling_to_check(tmp_path: Path) -> None:
     load(write(tmp_path, "cache.l2_ssd_gib = 0.001\ncache.l2.backend = 'mem'\n"))
+
+
+@pytest.mark.parametrize("page_mib", [1 / 8, 1 / 4, 1, 5.25, 8, 63.99609375, 64])
+@pytest.mark.parametrize(
+    ("key", "backend", "what"),
+    [
+        ("cache.inflight_mib", "segmentstore", "has no room for one page"),
+        ("cache.l1_memory_gib", "segmentstore", "has no room for one page"),
+        ("cache.l1_memory_gib", "mem", "in L1, and in the mem backend, which has half of it"),
+        ("cache.l2_ssd_gib", "segmentstore", "beside the index and the manifests"),
+    ],
+)
+def test_a_ceiling_without_room_for_a_page_is_refused_with_one_that_would_do(
+    page_mib: float, key: str, backend: str, what: str
+) -> None:
+    given: dict[str, object] = {"cache.slab_size_mib": page_mib, "cache.l2.backend": backend}
+    found = problems_of(overrides=given | {key: 1 / 16 if key.endswith("mib") else 64 * KIB / GIB})
+    assert list(found) == [key]
+    assert what in found[key]
+    assert f"{page_mib:g} MiB (cache.slab_size_mib)" in found[key]
+    enough = re.search(r"; ([0-9.]+) [MG]iB would do$", found[key])
+    assert enough is not None
+    least = float(enough[1])
+    load(overrides=given | {key: least})
+    # Rounded up to three digits, and for a disk to the next mebibyte.
+    too_little = least - (2.1 / 1024 if key == "cache.l2_ssd_gib" else 0.0011)
+    if too_little * (MIB if key.endswith("mib") else GIB) >= 64 * KIB:
+        assert list(problems_of(overrides=given | {key: too_little})) == [key]
+
+
+def test_a_ceiling_that_was_capped_is_refused_as_what_it_was_capped_at(tmp_path: Path) -> None:
+    path = write(tmp_path, "")
+    load(path, memory=2 * (8 * MIB + KIB))
+    (found,) = problems_of(path, memory=2 * (8 * MIB + KIB) - 1).values()
+    assert found.startswith("32 GiB, capped at 0.0078")
+    assert "half of the memory there is, has no room for one page" in found
+    load(path, {"cache.l2.backend": "mem"}, memory=36 * MIB)
+    assert problems_of(path, {"cache.l2.backend": "mem"}, memory=32 * MIB)
 
 
 @pytest.mark.parametrize(

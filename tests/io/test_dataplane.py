@@ -222,17 +222,17 @@ def test_a_page_larger_than_all_room_is_refused_with_the_key_to_change(
 def test_room_comes_back_where_there_is_no_memory_for_it(
     store: TroubledStore, planes: Planes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = some_bytes(PAGE)
-    write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
-    plane = planes(l1_mib=0.01)  # Room for no page: what was read is on disk alone.
-    read(plane, [("a", 0, PAGE)])
+    data = some_bytes(2 * PAGE)
+    write_dataset(store.inner, "dev", {"a": File(data, 2 * PAGE)})
+    plane = planes(l1_mib=0.1)  # Room for no page of this length: what was read is on disk alone.
+    read(plane, [("a", 0, 2 * PAGE)])
     assert all_room_returns(plane)  # The writer's hold too, or RAM would have it still.
     with monkeypatch.context() as patch:
         patch.setattr(RamPages, "take", no_memory)
         with pytest.raises(MemoryError):
-            read(plane, [("a", 0, PAGE)])
+            read(plane, [("a", 0, 2 * PAGE)])
     assert all_room_returns(plane), plane.statistics()
-    assert read(plane, [("a", 0, PAGE)]) == data
+    assert read(plane, [("a", 0, 2 * PAGE)]) == data
 
 
 def no_memory(_pages: RamPages, _length: int) -> PageBuffer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
@@ -62,24 +63,26 @@ def test_the_memory_backend_needs_no_directory(tmp_path: Path) -> None:
     assert not (tmp_path / "l2").exists()
 
 
-def test_a_ceiling_without_room_for_a_page_is_refused_in_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["segmentstore", "mem"])
+def test_a_ceiling_that_is_not_refused_has_room_for_a_page(tmp_path: Path, backend: str) -> None:
+    keys: dict[str, object] = {"cache__l2__backend": backend, "cache__slab_size_mib": 0.25}
     with pytest.raises(ConfigError) as refused:
-        open_page_store(config(tmp_path / "l2", cache__l2_ssd_gib=9 * MIB / GIB))
-    (problem,) = refused.value.problems
-    assert problem.where == "cache.l2_ssd_gib"
-    assert "no room for one page of 8 MiB" in problem.what
-    assert "0.01 GiB would do" in problem.what
-    assert not (tmp_path / "l2").exists()
-    store = open_page_store(config(tmp_path / "l2", cache__l2_ssd_gib=0.01))
-    page = bytes(8 * MIB)
+        config(tmp_path / "l2", cache__l2_ssd_gib=0.0001, cache__l1_memory_gib=0.0001, **keys)
+    allowed = {problem.where: problem.what.split()[-4] for problem in refused.value.problems}
+    assert set(allowed) == {"cache.l1_memory_gib"} | (
+        {"cache.l2_ssd_gib"} if backend == "segmentstore" else set()
+    )
+    store = open_page_store(config(tmp_path / "l2", **keys, **allowed))
+    page = bytes(256 << 10)
     assert store.store(PageKey(bytes(36)), memoryview(page), crc32c(page))
     store.close()
 
 
-def test_memory_without_room_for_a_page_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    wanted = config(tmp_path, cache__l2__backend="mem", cache__l1_memory_gib=16 * MIB / GIB)
-    with pytest.raises(ConfigError, match="no room for one page of 8 MiB"):
-        open_page_store(wanted)
+def test_a_configuration_that_was_made_by_hand_is_refused_for_its_ceilings_too(tmp_path: Path) -> None:
+    wanted = config(tmp_path / "l2")
+    with pytest.raises(ConfigError, match=r"cache\.l2_ssd_gib: 0\.008 GiB has no room for one page"):
+        open_page_store(evolve(wanted, cache=evolve(wanted.cache, l2_ssd_gib=0.008)))
+    assert not (tmp_path / "l2").exists()
 
 
 def test_a_directory_of_somebody_else_is_a_problem_of_its_key(tmp_path: Path) -> None:
