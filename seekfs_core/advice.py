@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import asdict, define, field, frozen
 
+from seekfs_core.errors import ContractViolation
 from seekfs_core.manifest import FileEntry, Manifest
 from seekfs_core.tier_counts import hit_ratio
 
@@ -27,15 +28,53 @@ class NamespaceCounts:
     reads_by_path: Mapping[str, int]
 
 
+@frozen
+class WarmFile:
+    """A file that is read and of which ``pages_absent`` pages are in no tier."""
+
+    path: str
+    pages_absent: int
+    reads: int
+
+
+@define
+class WarmSearch:
+    """Which files to warm: the most read ones of which pages are in no tier, ``WARM_PATHS_MAX`` of them.
+
+    To see what a cache holds of a file costs a look at each page. So the search says which file is to be
+    looked at next and hears what was seen, until there is no ``next_file``.
+    """
+
+    manifest: Manifest
+    reads_by_path: Mapping[str, int]
+    found: list[WarmFile] = field(factory=list, init=False)
+    next_file: FileEntry | None = field(default=None, init=False)
+    _rest: Iterator[FileEntry] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        most_read = sorted(self.reads_by_path.items(), key=lambda item: (-item[1], item[0]))
+        files = self.manifest.files
+        self._rest = iter([files[path] for path, _ in most_read if path in files])
+        self.next_file = next(self._rest, None)
+
+    def seen(self, pages_absent: int) -> None:
+        """So many pages of ``next_file`` are in no tier. ``ContractViolation`` where there is none."""
+        file = self.next_file
+        if file is None:
+            raise ContractViolation("pages of no file were looked for")
+        if pages_absent:
+            self.found.append(WarmFile(file.path, pages_absent, self.reads_by_path[file.path]))
+        self.next_file = None if len(self.found) == WARM_PATHS_MAX else next(self._rest, None)
+
+
 def advise(
-    ns: str, manifest: Manifest | None, counts: NamespaceCounts, pages_absent: Callable[[FileEntry], int]
+    ns: str, manifest: Manifest | None, counts: NamespaceCounts, warm: Iterable[WarmFile]
 ) -> dict[str, Any]:
     """One entry of ``GET /advisor``.
 
     ``gets_saved`` is what reading page by page without a cache would have cost beyond
     ``gets_made``; ``hit_ratio`` the share of pages that came from a tier, None before any read.
-    ``warm`` names the most read files of which pages are in no tier. ``pages_absent`` counts these
-    of a file; it is asked only for files that are read.
+    ``warm`` is what a ``WarmSearch`` has found.
     """
     pages = sum(counts.pages_from.values())
     return {
@@ -47,7 +86,7 @@ def advise(
         "gets_saved": max(0, pages - counts.gets_made),
         "bytes_from": dict(counts.bytes_from),
         "hit_ratio": hit_ratio(counts.pages_from),
-        "warm": [] if manifest is None else _warm(manifest, counts.reads_by_path, pages_absent),
+        "warm": [asdict(each) for each in warm],
     }
 
 
@@ -60,16 +99,3 @@ def still_counted(reads_by_path: dict[str, int]) -> dict[str, int]:
         return reads_by_path
     most_read = sorted(reads_by_path.items(), key=lambda item: -item[1])
     return dict(most_read[: PATHS_COUNTED_MAX // 2])
-
-
-def _warm(
-    manifest: Manifest, reads_by_path: Mapping[str, int], pages_absent: Callable[[FileEntry], int]
-) -> list[dict[str, Any]]:
-    warm: list[dict[str, Any]] = []
-    for path, reads in sorted(reads_by_path.items(), key=lambda item: (-item[1], item[0])):
-        file = manifest.files.get(path)
-        if file is not None and (absent := pages_absent(file)):
-            warm.append({"path": path, "pages_absent": absent, "reads": reads})
-            if len(warm) == WARM_PATHS_MAX:
-                break
-    return warm

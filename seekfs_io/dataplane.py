@@ -23,12 +23,12 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from attrs import define, field, frozen
 
-from seekfs_core.advice import NamespaceCounts, advise, still_counted
+from seekfs_core.advice import NamespaceCounts, WarmFile, WarmSearch, advise, still_counted
 from seekfs_core.closing import tier_seconds
 from seekfs_core.errors import SeekfsError, StoreFailure, error_of
 from seekfs_core.fetch import FetchScheduler
@@ -303,13 +303,18 @@ class DataPlane:
             gets_made=0, pages_from={}, bytes_from=dict.fromkeys(TIERS, 0), reads_by_path={}
         )
 
-        def absent_in(manifest: Manifest | None) -> Callable[[FileEntry], int]:
-            return lambda file: 0 if manifest is None else self._pages_absent(manifest, file)
+        advice = []
+        for ns in sorted(current.keys() | counts.keys()):
+            manifest, counted = current.get(ns), counts.get(ns, unread)
+            warm = [] if manifest is None else self._files_to_warm(manifest, counted.reads_by_path)
+            advice.append(advise(ns, manifest, counted, warm))
+        return advice
 
-        return [
-            advise(ns, current.get(ns), counts.get(ns, unread), absent_in(current.get(ns)))
-            for ns in sorted(current.keys() | counts.keys())
-        ]
+    def _files_to_warm(self, manifest: Manifest, reads_by_path: Mapping[str, int]) -> list[WarmFile]:
+        search = WarmSearch(manifest, reads_by_path)
+        while search.next_file is not None:
+            search.seen(self._pages_absent(manifest, search.next_file))
+        return search.found
 
     def _pages_absent(self, manifest: Manifest, file: FileEntry) -> int:
         key = manifest.file_key(file)
