@@ -15,6 +15,7 @@ from seekfs_core.tier import (
     Go,
     Operation,
     Outcome,
+    TierAction,
     TierEvent,
     TierHealth,
     TierState,
@@ -56,14 +57,18 @@ class TierSwitch:
         if self._health.steady:
             return True, False
         with self._lock:
-            go = self._feed(Asked())
-            return go, go and self._health.state is TierState.PROBING
+            actions = self._feed(Asked())
+            go = Go() in actions
+            is_probe = go and self._health.state is TierState.PROBING
+        self._say(actions)
+        return go, is_probe
 
     def hear(self, event: TierEvent) -> None:
         """How a use went."""
         if not (isinstance(event, Worked) and self._health.steady):
             with self._lock:
-                self._feed(event)
+                actions = self._feed(event)
+            self._say(actions)
 
     def abandoned(self) -> None:
         """A use that was let through did not come to touch the disk."""
@@ -73,17 +78,17 @@ class TierSwitch:
         self._now = max(self._now, self._clock())
         return self._now
 
-    def _feed(self, event: TierEvent) -> bool:
-        go = False
-        for action in self._health.feed(event, self._monotonic()):
+    def _feed(self, event: TierEvent) -> tuple[TierAction, ...]:
+        return self._health.feed(event, self._monotonic())
+
+    def _say(self, actions: tuple[TierAction, ...]) -> None:
+        """Tell the log, which may be slow: not under the lock, which every look into the tier may want."""
+        for action in actions:
             match action:
-                case Go():
-                    go = True
                 case TurnedOff(reason, probe_in_seconds):
                     log.warning("%s is off: %s; next try in %g s", self._what, reason, probe_in_seconds)
                 case TurnedOn():
                     log.info("%s is back", self._what)
-        return go
 
 
 class DiskHealth:
