@@ -20,7 +20,7 @@ The ledger has numbers and keys. The driver's buffers are ``PageAccount`` object
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Generic, TypeVar
 
 from attrs import define, field, frozen
@@ -28,6 +28,7 @@ from attrs import define, field, frozen
 from seekfs_core.errors import ContractViolation
 from seekfs_core.pages import PageKey
 from seekfs_core.retention import (
+    HITS_NOTED_MAX,
     Admit,
     Evict,
     PageOffered,
@@ -35,12 +36,10 @@ from seekfs_core.retention import (
     PagesHit,
     PageUnpinned,
     RamRetention,
+    Refusal,
     Refuse,
     ram_charge,
 )
-
-HITS_NOTED_MAX = 65_536
-"""Hits remembered until the policy hears of them. Of more, the latest say enough about what is in use."""
 
 
 @define(eq=False)
@@ -89,7 +88,8 @@ class BufferLedger(Generic[BufferT]):
     spare_bytes: int = field(default=0, init=False)
     """What is kept for reuse; with ``room_bytes`` at most ``room_bytes_max``, unless that is more itself."""
     pages_admitted: int = field(default=0, init=False)
-    pages_refused: int = field(default=0, init=False)
+    refusals: Counter[Refusal] = field(factory=Counter, init=False)
+    """How many pages L1 has refused, and why."""
     pages_evicted: int = field(default=0, init=False)
 
     _l1: RamRetention = field(init=False)
@@ -182,8 +182,8 @@ class BufferLedger(Generic[BufferT]):
                     evicted.append(self._found.pop(victim))
                 case Admit():
                     buffer.in_l1 = True
-                case Refuse():
-                    self.pages_refused += 1
+                case Refuse(_, reason):
+                    self.refusals[reason] += 1
         self.pages_evicted += len(evicted)
         if not buffer.in_l1:
             return Offer(0, tuple(evicted))

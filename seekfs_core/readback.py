@@ -40,3 +40,11 @@ def disagreement(held: tuple[int, int], wanted: tuple[int, int]) -> PageLoss | N
     """What is wrong with a page that is held for another one: ``held`` by the tier, ``wanted`` by the
     manifest, as length in bytes and CRC-32C. The manifest is right."""
     return None if held == wanted else PageLoss.DISAGREES
+
+
+def corruption(found_crc32c: int, wanted_crc32c: int) -> PageLoss | None:
+    """What is wrong with a page of which all bytes were read back; None: it counts as verified from now on.
+
+    ``found_crc32c`` is the CRC-32C of those bytes, ``wanted_crc32c`` what the page was held for.
+    """
+    return None if found_crc32c == wanted_crc32c else PageLoss.WRONG_CRC

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from enum import Enum
 from typing import assert_never
 
 from attrs import define, field, frozen
@@ -59,6 +60,11 @@ class PageDropped:
     key: PageKey
 
 
+HITS_NOTED_MAX = 65_536
+"""Hits that a tier remembers until its policy hears of them. Of more, the latest say enough about what is
+in use."""
+
+
 PAGE_OVERHEAD_BYTES = 1024
 """What keeping a page in RAM costs beside its bytes: without it a million pages of one byte were free."""
 
@@ -78,11 +84,34 @@ class Admit:
     key: PageKey
 
 
+class Refusal(Enum):
+    """Why a tier does not keep a page, as metrics call it."""
+
+    HELD = "held"
+    """It has a page under that key, or is writing one."""
+
+    TOO_LARGE = "too_large"
+    """The ceiling has no room for a page of this length."""
+
+    NOT_WORTH_IT = "not_worth_it"
+    """What it would displace is used more."""
+
+    BUSY = "busy"
+    """What it would displace is being read or written."""
+
+    FAILED = "failed"
+    """The disk or the memory did not take it."""
+
+    OFF = "off"
+    """The tier has turned itself off."""
+
+
 @frozen
 class Refuse:
-    """Do not keep the page that was offered: it cannot fit, or one is held under its key."""
+    """Do not keep the page that was offered."""
 
     key: PageKey
+    reason: Refusal
 
 
 @frozen
@@ -105,6 +134,8 @@ class _Pinned:
 @define
 class RamRetention:
     """Least recently used pages leave first; pinned ones never; charged <= ceiling always.
+
+    Every offer is answered by ``Admit`` or ``Refuse``.
 
     An offer that cannot be met without touching a pinned page is refused and evicts nothing.
     Every event costs constant time, plus one step per page evicted or hit.
@@ -182,12 +213,14 @@ class RamRetention:
             raise ContractViolation(f"a page of {nbytes} bytes")
         if key in self._idle:
             self._idle.move_to_end(key)
-            return (Refuse(key),)
+            return (Refuse(key, Refusal.HELD),)
         if key in self._pinned:
-            return (Refuse(key),)
+            return (Refuse(key, Refusal.HELD),)
+        if nbytes > self.ceiling_bytes:
+            return (Refuse(key, Refusal.TOO_LARGE),)
         victims = self.leaving(nbytes)
         if victims is None:
-            return (Refuse(key),)
+            return (Refuse(key, Refusal.BUSY),)
         actions: list[RamAction] = []
         for victim in victims:
             freed = self._idle.pop(victim)

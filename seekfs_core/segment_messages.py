@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from attrs import frozen
 
 from seekfs_core.machine import Tick
 from seekfs_core.pages import PageKey
-from seekfs_core.retention import PagesHit
+from seekfs_core.retention import PagesHit, Refuse
 
 # Events
 
@@ -144,16 +142,6 @@ SegmentEvent = (
 # Actions
 
 
-class Refusal(Enum):
-    """Why a page is not kept."""
-
-    HELD = "it is held, or being written"
-    TOO_LARGE = "the ceiling has no room for a page of this length"
-    NOT_WORTH_IT = "what it would displace is used more"
-    BUSY = "what it would displace is being read or written"
-    FAILED = "its segment could not be opened"
-
-
 @frozen
 class OpenSegment:
     """Make a segment's file and allocate ``capacity`` bytes; ``OpenFailed`` if that fails."""
@@ -173,7 +161,8 @@ class WritePage:
 
 @frozen
 class CopyPage:
-    """Copy a page's record between segments; then ``PageWritten`` or ``WriteFailed``."""
+    """Copy a page's record between segments, unless it was dropped since; then ``PageWritten`` or
+    ``WriteFailed``. Where it still is in ``source``, it is there at ``source_offset`` and of ``nbytes``."""
 
     key: PageKey
     source: int
@@ -201,14 +190,6 @@ class Reveal:
     segment: int
     offset: int
     nbytes: int
-
-
-@frozen
-class Refuse:
-    """The offered page is not kept."""
-
-    key: PageKey
-    reason: Refusal
 
 
 @frozen

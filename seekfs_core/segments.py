@@ -10,6 +10,7 @@ from the front, never renamed or truncated, and given up whole by unlinking. Rul
 * **A page is visible only when whole**: written, then in the index, then shown. Until then its
   segment is not given up.
 * **Every placement gets exactly one outcome**: ``PagePublished`` or ``WriteFailed``.
+* **Every offer gets exactly one answer**, at once or later: ``Reveal`` or ``Refuse``.
 * **Nothing is read from under a reader.** A retired segment lets nobody in and is unlinked when
   the last reader has left it.
 
@@ -36,7 +37,7 @@ from attrs import define, field
 from seekfs_core.errors import ContractViolation
 from seekfs_core.machine import Tick, advance
 from seekfs_core.pages import PageKey
-from seekfs_core.retention import DiskRetention, PagesHit
+from seekfs_core.retention import DiskRetention, PagesHit, Refusal, Refuse
 from seekfs_core.segment_layout import SEGMENT_OVERHEAD_BYTES, Shares, record_length
 from seekfs_core.segment_messages import (
     CopyPage,
@@ -50,8 +51,6 @@ from seekfs_core.segment_messages import (
     PagePublished,
     PageWritten,
     Publish,
-    Refusal,
-    Refuse,
     Restored,
     RestoredPage,
     RestoredSegment,
@@ -98,10 +97,6 @@ class SegmentLog:
 
     def __contains__(self, key: PageKey) -> bool:
         return key in self._homes
-
-    @property
-    def segment_count(self) -> int:
-        return len(self._segments)
 
     def next_deadline(self) -> float | None:
         """Nothing here depends on the time."""
@@ -216,12 +211,12 @@ class SegmentLog:
         placement = self._placement(key, segment, written=None)
         del self._placements[key]
         segment.placements -= 1
-        if segment.state is SegmentState.FAILED:
-            actions.append(Refuse(key, Refusal.FAILED))
-        else:
+        if segment.state is not SegmentState.FAILED:
             # Sealed, so that the hole is the last thing that a walk over its records meets.
             self._close(segment)
-        if placement.source is not None:
+        if placement.source is None:
+            actions.append(Refuse(key, Refusal.FAILED))
+        else:
             self._copy_done(placement.source, actions)
         if segment.state is SegmentState.FAILED and not segment.placements:
             self._unlink(segment, actions)
@@ -286,7 +281,7 @@ class SegmentLog:
             actions.append(Refuse(key, Refusal.HELD))
             return
         interval = self._retention.missed(key)
-        if nbytes > self.shares.page_length_max:
+        if not self.shares.has_room_for(nbytes):
             actions.append(Refuse(key, Refusal.TOO_LARGE))
             return
         record = record_length(nbytes)

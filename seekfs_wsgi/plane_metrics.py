@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from seekfs_core.errors import FailureKind
+from seekfs_core.retention import Refusal
 from seekfs_core.tier_counts import CACHES, looks_of
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _tiers(tiers: tuple[TierStatistics, ...]) -> Iterator[Metric]:
     pages = _gauge_of("tier_pages", "Pages that a tier holds")
     up = _gauge_of("tier_up", "1 while a tier serves, 0 when it has turned itself off")
     written = _counter("tier_pages_written", "Pages that a tier took in", "tier")
-    refused = _counter("tier_pages_refused", "Pages that a tier did not admit", "tier")
+    refused = _counter("tier_pages_refused", "Pages that a tier did not admit", "tier", "reason")
     evicted = _counter("tier_pages_evicted", "Pages that a tier gave up for others", "tier")
     corrupt = _counter("tier_crc_failures", "Pages that a tier found to be wrong", "tier")
     faults = _counter("tier_faults", "Pages that a tier could not read or write", "tier")
@@ -106,15 +107,16 @@ def _tiers(tiers: tuple[TierStatistics, ...]) -> Iterator[Metric]:
         pages.add_metric(name, tier.pages_held)
         up.add_metric(name, tier.off_because is None)
         written.add_metric(name, tier.pages_written)
-        refused.add_metric(name, tier.pages_refused)
+        for reason in Refusal:
+            refused.add_metric([cache, reason.value], tier.refusals.get(reason, 0))
         evicted.add_metric(name, tier.pages_evicted)
         corrupt.add_metric(name, tier.crc_failures)
         faults.add_metric(name, tier.faults)
     yield from (held, ceiling, pages, up, written, refused, evicted, corrupt, faults)
 
 
-def _counter(name: str, what: str, label: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"seekfs_{name}", what, labels=(label,))
+def _counter(name: str, what: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"seekfs_{name}", what, labels=labels)
 
 
 def _count(name: str, what: str, value: float) -> CounterMetricFamily:

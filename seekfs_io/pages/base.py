@@ -7,11 +7,13 @@ falsify it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from seekfs_core.pages import PageKey
+from seekfs_core.retention import Refusal
 
 CLOSE_SECONDS_DEFAULT = 60.0
 
@@ -53,7 +55,8 @@ class TierStatistics:
     bytes_ceiling: int
     pages_held: int
     pages_written: int = 0
-    pages_refused: int = 0
+    refusals: Mapping[Refusal, int] = field(factory=dict)
+    """How many pages it has not admitted, and why; what is not in it is 0."""
     pages_evicted: int = 0
     crc_failures: int = 0
     faults: int = 0

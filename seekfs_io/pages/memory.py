@@ -13,6 +13,7 @@ import logging
 import mmap
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from seekfs_core.pages import PageKey
@@ -26,6 +27,7 @@ from seekfs_core.retention import (
     PageUnpinned,
     RamEvent,
     RamRetention,
+    Refusal,
     Refuse,
     ram_charge,
 )
@@ -89,7 +91,8 @@ class MemoryPageStore:
         self._held_bytes = 0
         self._now = clock()
         self._closed = False
-        self._written = self._refused = self._evicted = 0
+        self._written = self._evicted = 0
+        self._refusals: Counter[Refusal] = Counter()
         self._crc_failures = self._faults = 0
 
     def __contains__(self, key: PageKey) -> bool:
@@ -98,33 +101,36 @@ class MemoryPageStore:
     def lease(self, key: PageKey, length: int, crc32c: int) -> MemoryLease | None:
         """Hold a page for reading; None on a miss. ``length`` and ``crc32c`` are the manifest's."""
         with self._lock:
-            page = self._agreeing(key, length, crc32c)
-            if page is None:
-                return None
-            self._feed(PagePinned(key))
-            return MemoryLease(self, key, page)
+            page, loss = self._agreeing(key, length, crc32c)
+            if page is not None:
+                self._feed(PagePinned(key))
+        _say(key, loss)
+        return None if page is None else MemoryLease(self, key, page)
 
     def store(self, key: PageKey, page: memoryview, crc32c: int) -> bool:
         """Keep a copy of a verified page; False when there is no room for it."""
+        failure: OSError | MemoryError | None = None
         with self._lock:
             if self._closed:
                 return False
-            if self._agreeing(key, len(page), crc32c) is not None:
+            held, loss = self._agreeing(key, len(page), crc32c)
+            if held is not None:
                 return True
             # Others leave before memory is asked for: what is held and this page never exceed the ceiling.
-            if not self._feed(PageOffered(key, ram_charge(len(page)))):
-                self._refused += 1
-                return False
-            try:
-                self._pages[key] = _Page(page, crc32c)
-            except (OSError, MemoryError) as error:
-                self._feed(PageDropped(key))
-                self._refused += 1
-                log.warning("a page of %d bytes is not kept: %s", len(page), error)
-                return False
-            self._held_bytes += len(page)
-            self._written += 1
-            return True
+            kept = self._feed(PageOffered(key, ram_charge(len(page))))
+            if kept:
+                try:
+                    self._pages[key] = _Page(page, crc32c)
+                    self._held_bytes += len(page)
+                    self._written += 1
+                except (OSError, MemoryError) as error:
+                    self._feed(PageDropped(key))
+                    self._refusals[Refusal.FAILED] += 1
+                    kept, failure = False, error
+        _say(key, loss)
+        if failure is not None:
+            log.warning("a page of %d bytes is not kept: %s", len(page), failure)
+        return kept
 
     def statistics(self) -> TierStatistics:
         with self._lock:
@@ -134,7 +140,7 @@ class MemoryPageStore:
                 bytes_ceiling=self._retention.ceiling_bytes,
                 pages_held=len(self._pages),
                 pages_written=self._written,
-                pages_refused=self._refused,
+                refusals=dict(self._refusals),
                 pages_evicted=self._evicted,
                 crc_failures=self._crc_failures,
                 faults=self._faults,
@@ -150,6 +156,7 @@ class MemoryPageStore:
     def _condemn(self, key: PageKey, page: _Page) -> None:
         with self._lock:
             self._lose(key, page, PageLoss.WRONG_CRC)
+        _say(key, PageLoss.WRONG_CRC)
 
     def _release(self, key: PageKey) -> None:
         with self._lock:
@@ -157,19 +164,19 @@ class MemoryPageStore:
 
     # Under the lock
 
-    def _agreeing(self, key: PageKey, length: int, crc32c: int) -> _Page | None:
-        """The page that is held, if it is the one that the manifest means; another one is dropped."""
+    def _agreeing(self, key: PageKey, length: int, crc32c: int) -> tuple[_Page | None, PageLoss | None]:
+        """The page that is held, if it is the one that the manifest means. Another one is dropped, for the
+        reason given."""
         page = self._pages.get(key)
         if page is None:
-            return None
+            return None, None
         loss = disagreement((page.length, page.crc32c), (length, crc32c))
         if loss is None:
-            return page
+            return page, None
         self._lose(key, page, loss)
-        return None
+        return None, loss
 
     def _lose(self, key: PageKey, page: _Page, loss: PageLoss) -> None:
-        log.warning("page %s in memory is dropped: %s", key.hex()[-16:], loss.value)
         self._faults += loss.is_fault
         self._crc_failures += not loss.is_fault
         if self._pages.get(key) is page:
@@ -190,6 +197,12 @@ class MemoryPageStore:
                     self._evicted += 1
                 case Admit():
                     admitted = True
-                case Refuse():
-                    pass
+                case Refuse(_, reason):
+                    self._refusals[reason] += 1
         return admitted
+
+
+def _say(key: PageKey, loss: PageLoss | None) -> None:
+    """Tell the log of a page that was dropped. Not under the lock: the log may be slow."""
+    if loss is not None:
+        log.warning("page %s in memory is dropped: %s", key.hex()[-16:], loss.value)

@@ -103,7 +103,7 @@ class RamPages:
                 bytes_ceiling=ledger.l1_bytes_max,
                 pages_held=ledger.l1_pages,
                 pages_written=ledger.pages_admitted,
-                pages_refused=ledger.pages_refused,
+                refusals=dict(ledger.refusals),
                 pages_evicted=ledger.pages_evicted,
             )
 

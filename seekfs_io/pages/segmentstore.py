@@ -23,14 +23,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from seekfs_core.pages import PageKey
-from seekfs_core.readback import PageLoss, disagreement
+from seekfs_core.readback import PageLoss, corruption, disagreement
 from seekfs_core.restoring import IndexEntry
-from seekfs_core.retention import PagesHit
+from seekfs_core.retention import HITS_NOTED_MAX, PagesHit, Refusal, Refuse
 from seekfs_core.segment_layout import shares_of
 from seekfs_core.segment_messages import (
     CopyPage,
@@ -44,7 +44,6 @@ from seekfs_core.segment_messages import (
     PagePublished,
     PageWritten,
     Publish,
-    Refuse,
     RetireSegment,
     Reveal,
     SegmentDrained,
@@ -66,7 +65,6 @@ from seekfs_io.pages.tier_switch import DiskHealth, reason_of
 
 log = logging.getLogger("seekfs.cache")
 
-HITS_NOTED_MAX = 65_536
 HITS_FED_AT_ONCE = 256
 
 
@@ -130,7 +128,8 @@ class SegmentStore:
         self._stores_ended = threading.Condition(self._lock)
         self._ending: threading.Thread | None = None
         self._now = clock()
-        self._written = self._refused = self._evicted = 0
+        self._written = self._evicted = 0
+        self._refusals: Counter[Refusal] = Counter()
         self._crc_failures = self._faults = 0
         try:
             directory.use("pages")
@@ -233,18 +232,14 @@ class SegmentStore:
         is_let_through, is_probe = self._health.writing.ask()
         if not is_let_through:
             with self._lock:
-                self._refused += 1
+                self._refusals[Refusal.OFF] += 1
             return False
         with self._lock:
             actions = self._feed(PageOffered(key, len(page), self._leased()))
         self._carry_out(actions, page, crc32c)
         if is_probe:
             self._health.writing.abandoned()  # Unless the disk was touched, and has had its say.
-        with self._lock:
-            kept = key in self._pages
-            self._written += kept
-            self._refused += not kept
-        return kept
+        return key in self._pages
 
     def _leased(self) -> frozenset[int]:
         """Segments that somebody is in at this moment; a reader may still slip into another one."""
@@ -288,7 +283,7 @@ class SegmentStore:
                 case UnlinkSegment(segment):
                     event = self._unlink(segment)
                 case Refuse() | Reveal() | RetireSegment():
-                    pass  # The last two were done under the lock, in _feed.
+                    pass  # Done, or counted, under the lock, in _feed.
             if event is not None:
                 with self._lock:
                     more = self._feed(event)
@@ -317,6 +312,8 @@ class SegmentStore:
             old = self._pages.get(action.key)
         if old is None or old.file.number != action.source or not old.file.enter():
             return WriteFailed(action.key, action.segment)  # Dropped since.
+        # Nor can it have come to the same segment again: it is being placed until this has an outcome.
+        assert (old.offset, old.length) == (action.source_offset, action.nbytes)
         is_let_through, is_probe = self._health.reading.ask()
         try:
             if not is_let_through:
@@ -346,9 +343,12 @@ class SegmentStore:
     def _copy(self, fd: int, key: PageKey, old: Place, page: Place) -> bool:
         """Copy a record; False where it could not be read, or is wrong: then it is dropped."""
         crc = self._records.copy(fd, key, page, lambda view, offset: self._read(key, old, view, offset))
-        if crc is not None and crc != page.crc32c:
-            self._forget(key, old, PageLoss.WRONG_CRC)
-        return crc == page.crc32c
+        if crc is None:
+            return False
+        loss = corruption(crc, page.crc32c)
+        if loss is not None:
+            self._forget(key, old, loss)
+        return loss is None
 
     def _publish(self, action: Publish) -> LogEvent | None:
         page = self._placed[action.key]
@@ -404,7 +404,10 @@ class SegmentStore:
         while todo:
             match todo.popleft():
                 case Reveal(key):
+                    self._written += key not in self._pages  # Else it was carried over.
                     self._pages[key] = self._placed[key]
+                case Refuse(_, reason):
+                    self._refusals[reason] += 1
                 case RetireSegment(number, pages):
                     for page in pages:
                         self._pages.pop(page.key, None)
@@ -451,7 +454,7 @@ class SegmentStore:
                 bytes_ceiling=self._log.shares.ceiling_bytes,
                 pages_held=len(self._pages),
                 pages_written=self._written,
-                pages_refused=self._refused,
+                refusals=dict(self._refusals),
                 pages_evicted=self._evicted,
                 crc_failures=self._crc_failures,
                 faults=self._faults,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from seekfs_core.buffers import BufferLedger, Offer, PageAccount, Supply
 from seekfs_core.errors import ContractViolation
 from seekfs_core.pages import PageKey
-from seekfs_core.retention import PAGE_OVERHEAD_BYTES, RamRetention, ram_charge
+from seekfs_core.retention import PAGE_OVERHEAD_BYTES, RamRetention, Refusal, ram_charge
 
 Ledger = BufferLedger[PageAccount]
 
@@ -65,7 +65,7 @@ def test_a_page_that_l1_refuses_is_found_until_its_last_holder_has_gone() -> Non
     assert ledger.release(buffer)
     assert A not in ledger
     assert ledger.hold(A) is None
-    assert (ledger.room_bytes, ledger.l1_bytes, ledger.pages_refused) == (0, 0, 1)
+    assert (ledger.room_bytes, ledger.l1_bytes, ledger.refusals) == (0, 0, {Refusal.TOO_LARGE: 1})
 
 
 def test_a_buffer_whose_page_did_not_come_gives_its_room_back() -> None:
@@ -95,7 +95,7 @@ def test_the_page_used_least_recently_leaves_and_one_that_is_held_does_not() -> 
     assert B not in ledger
     assert ledger.hold(A) is a
     assert ledger.offer(taken(ledger), B, 0, 2) == Offer(0)  # A and C are held.
-    assert (ledger.pages_evicted, ledger.pages_refused) == (1, 1)
+    assert (ledger.pages_evicted, ledger.refusals) == (1, {Refusal.BUSY: 1})
     ledger.release(c)
     assert ledger.offer(taken(ledger), key(4), 0, 3) == Offer(100, (c,))
 
@@ -164,7 +164,7 @@ def numbers(ledger: Ledger) -> tuple[object, ...]:
         ledger.l1_bytes,
         ledger.l1_pages,
         ledger.pages_admitted,
-        ledger.pages_refused,
+        dict(ledger.refusals),
         ledger.pages_evicted,
     )
 

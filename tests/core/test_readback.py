@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seekfs_core.readback import PageLoss, disagreement, reads_whole_page
+from seekfs_core.readback import PageLoss, corruption, disagreement, reads_whole_page
 
 
 @pytest.mark.parametrize("slice_bytes", [1, 4096, 65_536])
@@ -21,6 +21,11 @@ def test_the_manifest_is_right_where_the_index_disagrees() -> None:
     assert disagreement((10, 7), (10, 7)) is None
     for held in ((11, 7), (10, 8), (11, 8)):
         assert disagreement(held, (10, 7)) is PageLoss.DISAGREES
+
+
+def test_a_page_read_back_is_verified_by_its_crc_alone() -> None:
+    assert corruption(7, 7) is None
+    assert corruption(8, 7) is PageLoss.WRONG_CRC
 
 
 def test_wrong_bytes_are_counted_by_themselves() -> None:

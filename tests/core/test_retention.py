@@ -27,6 +27,7 @@ from seekfs_core.retention import (
     RamAction,
     RamEvent,
     RamRetention,
+    Refusal,
     Refuse,
 )
 from seekfs_core.segment_layout import SEGMENT_OVERHEAD_BYTES, Shares, record_length
@@ -69,17 +70,17 @@ def test_a_page_that_is_held_is_refused_and_counts_as_used() -> None:
     ram = RamRetention(20)
     ram.feed(PageOffered(A, 10), 0)
     ram.feed(PageOffered(B, 10), 0)
-    assert ram.feed(PageOffered(A, 10), 0) == (Refuse(A),)
+    assert ram.feed(PageOffered(A, 10), 0) == (Refuse(A, Refusal.HELD),)
     assert ram.feed(PageOffered(C, 10), 0) == (Evict(B), Admit(C))
 
 
 def test_a_page_that_cannot_fit_evicts_nothing() -> None:
     ram = RamRetention(20)
     ram.feed(PageOffered(A, 10), 0)
-    assert ram.feed(PageOffered(B, 21), 0) == (Refuse(B),)
+    assert ram.feed(PageOffered(B, 21), 0) == (Refuse(B, Refusal.TOO_LARGE),)
     ram.feed(PageOffered(B, 10), 0)
     ram.feed(PagePinned(A), 0)
-    assert ram.feed(PageOffered(C, 11), 0) == (Refuse(C),)
+    assert ram.feed(PageOffered(C, 11), 0) == (Refuse(C, Refusal.BUSY),)
     assert A in ram
     assert B in ram
 
@@ -105,7 +106,7 @@ def test_a_dropped_page_that_is_pinned_is_charged_until_it_is_let_go() -> None:
     ram.feed(PageDropped(A), 0)
     assert A not in ram
     assert ram.charged_bytes == 10
-    assert ram.feed(PageOffered(A, 10), 0) == (Refuse(A),)
+    assert ram.feed(PageOffered(A, 10), 0) == (Refuse(A, Refusal.HELD),)
     with pytest.raises(ContractViolation):
         ram.feed(PagePinned(A), 0)
     ram.feed(PageUnpinned(A), 0)
@@ -159,10 +160,12 @@ class NaiveRam:
                 if self.size(page) is not None:
                     if page not in self.pins:
                         self.touch(page)
-                    return (Refuse(page),)
+                    return (Refuse(page, Refusal.HELD),)
+                if nbytes > self.ceiling:
+                    return (Refuse(page, Refusal.TOO_LARGE),)
                 keep = [(k, n) for k, n in self.held if k in self.pins]
                 if sum(n for _, n in keep) + nbytes > self.ceiling:
-                    return (Refuse(page),)
+                    return (Refuse(page, Refusal.BUSY),)
                 actions: list[RamAction] = []
                 while sum(n for _, n in self.held) + nbytes > self.ceiling:
                     victim = next(entry for entry in self.held if entry[0] not in self.pins)

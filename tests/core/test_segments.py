@@ -7,6 +7,7 @@ not whole, a file that goes from under a reader, a page placed twice, an outcome
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import product
 from typing import get_args
 
@@ -19,7 +20,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from seekfs_core.errors import ContractViolation
 from seekfs_core.machine import Tick
 from seekfs_core.pages import PageKey
-from seekfs_core.retention import PagesHit
+from seekfs_core.retention import PagesHit, Refusal, Refuse
 from seekfs_core.segment_layout import (
     FIXED_BYTES,
     RECORD_HEADER_LENGTH,
@@ -41,8 +42,6 @@ from seekfs_core.segment_messages import (
     PagePublished,
     PageWritten,
     Publish,
-    Refusal,
-    Refuse,
     Restored,
     RestoredPage,
     RestoredSegment,
@@ -272,7 +271,7 @@ def test_what_is_dropped_while_it_is_carried_over_does_not_come_back() -> None:
     assert log.feed(PageDropped(one.key), 0) == (DropEntries(((one.key, 1, one.source_offset),)),)
     assert log.feed(PagePublished(one.key, 2), 0) == (DropEntries(((one.key, 2, one.offset),)),)
     assert one.key not in log
-    (retire, _) = log.feed(WriteFailed(other.key, 2), 0)
+    (retire, _) = log.feed(WriteFailed(other.key, 2), 0)  # Nobody offered it, so nobody is answered.
     assert isinstance(retire, RetireSegment)
     assert other.key not in log
 
@@ -333,7 +332,7 @@ def test_a_segment_that_cannot_be_made_is_given_up_when_all_its_pages_are_report
 def test_nothing_is_written_behind_a_hole() -> None:
     log = SegmentLog(small_shares(4, 3))
     log.feed(PageOffered(key(0), PAGE), 0)
-    assert log.feed(WriteFailed(key(0), 1), 0) == ()
+    assert log.feed(WriteFailed(key(0), 1), 0) == (Refuse(key(0), Refusal.FAILED),)
     assert log.feed(PageOffered(key(0), PAGE), 0) == (OpenSegment(2, 3 * RECORD), WritePage(key(0), 2, 0))
 
 
@@ -431,13 +430,13 @@ def test_an_event_is_taken_exactly_where_the_table_has_it(state: SegmentState, e
     log = log_with_segment_in(state)
     if isinstance(event, PagePublished) and state in (SegmentState.OPEN, SegmentState.SEALED):
         log.feed(PageWritten(key(0), 1), 0)
-    before = (log.claimed_bytes, len(log), log.segment_count)
+    before = (log.claimed_bytes, len(log), log.held_bytes)
     if (state, type(event)) in LANDINGS:
         log.feed(event, 0)
     else:
         with pytest.raises(ContractViolation):
             log.feed(event, 0)
-        assert (log.claimed_bytes, len(log), log.segment_count) == before
+        assert (log.claimed_bytes, len(log), log.held_bytes) == before
 
 
 # The disk that does not
@@ -477,6 +476,7 @@ class AnyDisk(RuleBasedStateMachine):
         self.unmade: set[int] = set()
         self.sizes: dict[PageKey, int] = {}
         self.stopped: list[list[LogAction]] = []
+        self.unanswered: Counter[PageKey] = Counter()
 
     @initialize(
         segments=st.integers(1, 5),
@@ -507,10 +507,16 @@ class AnyDisk(RuleBasedStateMachine):
     def feed(self, event: LogEvent) -> list[LogAction]:
         """As the driver does: what is revealed or retired is so in the same critical section."""
         rest: list[LogAction] = []
+        if isinstance(event, PageOffered):
+            self.unanswered[event.key] += 1
         todo = list(self.log.feed(event, 0))
         while todo:
             match todo.pop(0):
+                case Refuse(page) as action:
+                    self.unanswered[page] -= 1
+                    rest.append(action)
                 case Reveal(page, segment, offset, nbytes):
+                    self.unanswered[page] -= page not in self.found  # Else it was carried over.
                     record = Record(page, offset, nbytes)
                     assert record in self.files[segment].whole, "found before it was whole"
                     assert self.indexed[page] == (segment, offset), "found before it was in the index"
@@ -543,7 +549,9 @@ class AnyDisk(RuleBasedStateMachine):
         page = key(n)
         todo: list[LogAction] = []
         for _ in range(times):
+            is_unanswered = self.unanswered[page]
             todo += self.feed(PageOffered(page, nbytes, leased))
+            assert not is_unanswered or todo[-1:] == [Refuse(page, Refusal.HELD)], "an answer was forgotten"
             if Refuse(page, Refusal.HELD) not in todo:
                 self.sizes[page] = nbytes
             if Refuse(page, Refusal.NOT_WORTH_IT) not in todo[-1:]:
@@ -656,6 +664,10 @@ class AnyDisk(RuleBasedStateMachine):
         if file.retired and not file.readers:
             return self.feed(SegmentDrained(segment))
         return multiple()
+
+    @invariant()
+    def no_offer_is_answered_twice(self) -> None:
+        assert set(self.unanswered.values()) <= {0, 1}
 
     @invariant()
     def never_more_than_the_ceiling(self) -> None:

@@ -10,9 +10,10 @@ import pytest
 from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
-from seekfs_core.retention import ram_charge
+from seekfs_core.retention import Refusal, ram_charge
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.memory import MemoryPageStore
+from tests.support.logs import heard_while_free
 
 PAGE = 100_000
 
@@ -62,7 +63,7 @@ def test_what_is_leased_stays_and_is_counted() -> None:
     put(store, 1)
     leases = [store.lease(key(n), PAGE, crc32c(data(n))) for n in (0, 1)]
     assert not put(store, 2)
-    assert store.statistics().pages_refused == 1
+    assert store.statistics().refusals == {Refusal.BUSY: 1}
     store.close()
     for n, lease in enumerate(leases):
         assert lease is not None
@@ -120,7 +121,7 @@ def test_a_page_for_which_there_is_no_memory_is_refused_and_leaves_no_trace(
     for n in range(4, 9):  # Whatever the policy gives up now, the store has.
         assert put(store, n)
     assert [n for n in range(9) if get(store, n) == data(n)] == [7, 8]
-    assert store.statistics().pages_refused == 3
+    assert store.statistics().refusals == {Refusal.FAILED: 3}
 
 
 def test_a_condemned_page_is_gone_and_can_come_again() -> None:
@@ -156,3 +157,32 @@ def test_many_threads_see_whole_pages_only() -> None:
         thread.join()
     assert not wrong
     assert store.statistics().bytes_held <= 5 * PAGE
+
+
+def test_the_log_is_told_when_the_lock_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryPageStore(2 * ram_charge(PAGE))
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError("none")
+
+    with heard_while_free(store._lock) as heard:
+        put(store, 0)
+        assert store.lease(key(0), PAGE, 1) is None
+        put(store, 0)
+        lease = store.lease(key(0), PAGE, crc32c(data(0)))
+        assert lease is not None
+        lease.condemn()
+        lease.release()
+        put(store, 0)
+        other = data(7)
+        store.store(key(0), memoryview(other), crc32c(other))
+        with monkeypatch.context() as patch:
+            patch.setattr(mmap, "mmap", no_memory)
+            put(store, 1)
+    dropped = f"page {key(0).hex()[-16:]} in memory is dropped: "
+    assert heard == [
+        dropped + "it is not the page that the manifest means",
+        dropped + "its CRC is wrong",
+        dropped + "it is not the page that the manifest means",
+        f"a page of {PAGE} bytes is not kept: none",
+    ]

@@ -15,16 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
+from seekfs_core.retention import Refusal
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length, shares_of
-from seekfs_core.segment_messages import CopyPage, LogEvent
+from seekfs_core.segment_messages import CopyPage, LogEvent, PageWritten, WriteFailed
 from seekfs_core.tier import READ_FAULTS_MAX, Operation
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.directory import CacheRefused
 from seekfs_io.pages.segment_file import SegmentFile
-from seekfs_io.pages.segment_records import Records
+from seekfs_io.pages.segment_records import Place, Records
 from seekfs_io.pages.segmentstore import SegmentStore, open_segment_store
 from tests.support.disk import used_bytes
 from tests.support.sampling import Sampler
@@ -342,7 +344,7 @@ def test_a_page_too_long_for_the_ceiling_is_refused(path: Path) -> None:
     with opened(path, 4 * MIB) as store:
         assert not put(store, 1, 4 * MIB)
         assert put(store, 2)
-        assert store.statistics().pages_refused == 1
+        assert store.statistics().refusals == {Refusal.TOO_LARGE: 1}
 
 
 def test_the_index_has_room_for_as_many_of_the_smallest_pages_as_the_ceiling_allows(path: Path) -> None:
@@ -530,6 +532,7 @@ def test_a_disk_that_takes_nothing_turns_writing_off_until_a_probe_works(path: P
         assert not put(store, 1)
         assert store.statistics().faults == faults + 1
     assert not put(store, 1)
+    assert store.statistics().refusals == {Refusal.FAILED: 2, Refusal.OFF: 78}
     clock.now += 2
     assert put(store, 1)
     assert store.statistics().off_because is None
@@ -662,6 +665,62 @@ def test_nothing_is_read_to_be_carried_over_while_reading_is_off(
     assert store.statistics().pages_evicted > 0
     assert store.statistics().faults == 0
     store.close()
+
+
+def test_every_page_on_offer_is_written_or_refused_and_what_is_carried_over_is_neither(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[PageKey] = []
+    copy = SegmentStore._copy
+
+    def noted(store: SegmentStore, fd: int, key: PageKey, old: Place, page: Place) -> bool:
+        copied.append(key)
+        return copy(store, fd, key, old, page)
+
+    monkeypatch.setattr(SegmentStore, "_copy", noted)
+    kept = refused = 0
+    with opened(path, 16 * MIB) as store:
+        for n in [*range(250), *(n for n in range(1000, 1010) for _ in range(2))]:
+            if n == 1000:
+                for hit in range(250):
+                    get(store, hit)
+            is_news = key(n) not in store
+            is_kept = put(store, n)
+            kept, refused = kept + (is_kept and is_news), refused + (not is_kept)
+        statistics = store.statistics()
+    assert copied
+    assert statistics.pages_written == kept
+    assert sum(statistics.refusals.values()) == refused > 0
+
+
+def test_a_page_is_copied_from_where_the_log_has_it_and_from_nowhere_else(path: Path) -> None:
+    with opened(path) as store:
+        put(store, 0)
+        put(store, 1)
+        place = store._pages[key(1)]
+        number, record = place.file.number, record_length(PAGE)
+        copy = CopyPage(key(1), number, place.offset, number, 10 * record, PAGE)
+        for wrong in (evolve(copy, source_offset=0), evolve(copy, nbytes=PAGE - 1)):
+            with pytest.raises(AssertionError):
+                store._copy_page(wrong)
+        assert store._copy_page(evolve(copy, source=number + 1)) == WriteFailed(key(1), number)
+        assert store._copy_page(copy) == PageWritten(key(1), number)
+
+
+def test_a_page_that_rots_is_found_when_it_is_carried_over(path: Path) -> None:
+    with opened(path) as store:
+        put(store, 0)
+    segment, at = segment_of(path, 0)
+    with segment.open("r+b") as file:
+        file.seek(at + RECORD_HEADER_LENGTH + PAGE - 1)
+        file.write(b"!")
+    with opened(path) as store:
+        place = store._pages[key(0)]
+        number = place.file.number
+        copy = CopyPage(key(0), number, place.offset, number, 10 * record_length(PAGE), PAGE)
+        assert store._copy_page(copy) == WriteFailed(key(0), number)
+        assert key(0) not in store
+        assert (store.statistics().crc_failures, store.statistics().faults) == (1, 0)
 
 
 def test_a_segment_that_cannot_be_deleted_stays_claimed_and_is_tried_again(path: Path) -> None:

@@ -17,6 +17,7 @@ from seekfs_core.fetch_messages import FetchStatistics
 from seekfs_core.manifest import FileEntry, Manifest, pack_crcs
 from seekfs_core.plan import ReadPlan
 from seekfs_core.readiness import Readiness
+from seekfs_core.retention import Refusal
 from seekfs_io.dataplane import FetchedObject, PlaneStatistics, StagedPage
 from seekfs_io.objects.base import ObjectStat
 from seekfs_io.pages.base import TierStatistics
@@ -151,7 +152,12 @@ class MemoryPlane:
             tiers=(
                 TierStatistics(name="ram", bytes_held=1, bytes_ceiling=2, pages_held=3),
                 TierStatistics(
-                    name="segmentstore", bytes_held=4, bytes_ceiling=5, pages_held=6, off_because="full"
+                    name="segmentstore",
+                    bytes_held=4,
+                    bytes_ceiling=5,
+                    pages_held=6,
+                    refusals={Refusal.OFF: 7},
+                    off_because="full",
                 ),
             ),
         )

@@ -10,6 +10,8 @@ from werkzeug.middleware.lint import LintMiddleware
 from werkzeug.test import Client
 
 from seekfs_core.errors import FailureKind
+from seekfs_core.retention import Refusal
+from seekfs_core.tier_counts import CACHES
 from seekfs_io.config import Config
 from seekfs_io.dataplane import DataPlane
 from seekfs_wsgi.app import Application
@@ -83,6 +85,15 @@ def test_every_outcome_of_a_request_has_its_line_from_the_start(client: Client) 
     for outcome in ("ok", *(kind.value for kind in FailureKind)):
         expected = {"ok": 9, "busy": 2}.get(outcome, 0)
         assert value(samples, "seekfs_store_requests_total", outcome=outcome) == expected
+
+
+def test_every_reason_of_a_tier_to_refuse_a_page_has_its_line_from_the_start(client: Client) -> None:
+    samples = scrape(client)
+    for tier in CACHES:
+        for reason in Refusal:
+            expected = 7 if (tier, reason) == ("l2", Refusal.OFF) else 0
+            name = "seekfs_tier_pages_refused_total"
+            assert value(samples, name, tier=tier, reason=reason.value) == expected
 
 
 def test_requests_by_endpoint_and_class(client: Client) -> None:
