@@ -60,9 +60,10 @@ Keeping:
 | ``writebehind``   | which pages wait for the disk, and when waiting is given up |
 | ``staging``       | how one page is brought to disk on demand |
 | ``segments``      | where on disk a page goes, and what is reclaimed |
+| ``cache_directory`` | what may be in a cache directory, and whether one is used, made, emptied or refused |
 | ``restoring``     | what of a cache directory is believed when it is opened |
 | ``shelf``         | which manifests are kept beside the pages, and the division of their space |
-| ``segment_layout``, ``memory_layout`` | how ceilings on disk and memory are divided |
+| ``segment_layout``, ``memory_layout`` | how ceilings on disk and memory are divided, and the least of each |
 | ``tier``          | what a fault says of a tier, when it is off for that, and how it comes back |
 | ``advice``        | what counters say about a namespace, and what to warm |
 | ``tier_counts``   | what counts of pages by tier say: hits, misses |

@@ -12,14 +12,16 @@ file is gone.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from attrs import define, field, frozen
 
 from seekfs_core.errors import ContractViolation
 from seekfs_core.heads import KnownHeads
+from seekfs_core.names import VERSION_MAX, namespace_fault
 
 ManifestName: TypeAlias = tuple[str, int]
 """Namespace and version."""
@@ -32,7 +34,28 @@ HEADS_BYTES_MAX = 256 << 10
 HEADS_PART = 8
 """The file of heads has at most this part of the ceiling."""
 
-HEADS_IN_MEMORY_MAX = 4096
+HEADS_FILE = "heads"
+BUCKET_FILE = "bucket"
+_MANIFEST_FILE = re.compile(r"(.+)@([1-9][0-9]*)\.manifest")
+
+
+def manifest_file(name: ManifestName) -> str:
+    """The name of the file that a manifest is kept in."""
+    ns, version = name
+    return f"{ns}@{version}.manifest"
+
+
+def manifest_in(file: str) -> ManifestName | None:
+    """Which manifest a file of this name holds, or None: no shelf gives a file that name."""
+    found = _MANIFEST_FILE.fullmatch(file)
+    if found is None or namespace_fault(found[1]) is not None or int(found[2]) > VERSION_MAX:
+        return None
+    return found[1], int(found[2])
+
+
+def is_shelf_file(file: str) -> bool:
+    """Whether a shelf gives a file this name."""
+    return file in (HEADS_FILE, BUCKET_FILE) or manifest_in(file) is not None
 
 
 def file_charge(length: int) -> int:
@@ -61,6 +84,16 @@ def shelf_layout(ceiling_bytes: int) -> ShelfShares:
         manifests_bytes=max(0, ceiling_bytes - 2 * (heads_bytes + 2 * BLOCK_BYTES)),
         heads_length_max=heads_bytes - BLOCK_BYTES,
     )
+
+
+@frozen(kw_only=True)
+class FoundManifest:
+    """A manifest that is on the shelf at start. ``used_at`` orders them by their last use, whatever its unit;
+    ``nbytes`` is what it is charged with."""
+
+    name: ManifestName
+    used_at: int
+    nbytes: int
 
 
 @define
@@ -92,10 +125,15 @@ class ShelfRetention:
         return True
 
     def kept(self, name: ManifestName, nbytes: int) -> None:
-        """A manifest is on the shelf, as the one used last. It has room, or was found there at start."""
+        """A manifest is on the shelf, as the one used last. It has room."""
         if nbytes < 0 or name in self._charges:
             raise ContractViolation(f"{name} of {nbytes} bytes is on the shelf, or cannot be")
         self._charges[name] = nbytes
+
+    def restored(self, found: Iterable[FoundManifest]) -> None:
+        """What is on the shelf at start, in any order. It may be more than there is room for: ``surplus``."""
+        for each in sorted(found, key=lambda each: (each.used_at, each.name)):
+            self.kept(each.name, each.nbytes)
 
     def gone(self, name: ManifestName) -> None:
         """A manifest is no longer there. Unknown ones are ignored."""

@@ -9,21 +9,22 @@ opened by ``recovery``;
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
 from seekfs_core.errors import Problem
-from seekfs_core.heads import bucket_identity
+from seekfs_core.heads import bucket_identity, server_at, server_in
 from seekfs_core.memory_layout import MemoryShares, memory_shares_of
 from seekfs_core.segment_layout import shares_of
-from seekfs_io.config import Config, ConfigError, small_ceilings
+from seekfs_io.config import Config, ConfigError, S3Config, small_ceilings
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.directory import CacheRefused, claim
 from seekfs_io.pages.memory import MemoryPageStore
 from seekfs_io.pages.segmentstore import open_segment_store
 from seekfs_io.pages.shelf import ManifestShelf, MemoryShelf, Shelf
 
-__all__ = ["memory_shares", "open_page_store", "open_shelf"]
+__all__ = ["identity_of", "memory_shares", "open_page_store", "open_shelf"]
 
 
 def memory_shares(config: Config) -> MemoryShares:
@@ -62,12 +63,19 @@ def open_shelf(config: Config) -> Shelf:
             raise
     except CacheRefused as refused:
         raise ConfigError((Problem(refused.key, refused.detail),)) from None
-    s3 = config.s3
-    where = s3.file_root if s3.engine == "file" else s3.endpoint
     return ManifestShelf(
         directory.shelf_path,
         shares_of(cache.l2_ssd_bytes).shelf_bytes,
-        bucket=bucket_identity(s3.engine, where, s3.bucket),
+        bucket=identity_of(config.s3),
         pins=config.manifest.pins,
         claimed=directory,
     )
+
+
+def identity_of(s3: S3Config) -> bytes:
+    """Which bucket this is, as the shelf notes it."""
+    if s3.engine == "file":
+        server = server_in(os.path.realpath(s3.file_root))  # As the engine itself resolves it.
+    else:
+        server = server_at(s3.endpoint, s3.region)
+    return bucket_identity(server, s3.bucket)

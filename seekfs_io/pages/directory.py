@@ -1,16 +1,6 @@
-"""The cache directory: whose it is, what may be in it, and who has it open.
+"""The cache directory: claimed by one process, made or emptied where it has to be, or refused.
 
-::
-
-    seekfs.layout      magic, layout version and identity; made before, and removed after, what is below
-    seekfs.lock        locked (flock) by the one process that uses the directory
-    seekfs.boot        the boot under which the index was made
-    index/             LMDB
-    segments/          0000000000000001.seg, ...
-    shelf/             manifests and known HEADs
-
-Nothing but these names is ever deleted, and a directory that holds any other name is refused:
-somebody's data may be there, or an operator's mistake.
+What may be in it and what becomes of one that is found is ``seekfs_core.cache_directory``'s to say.
 """
 
 from __future__ import annotations
@@ -19,35 +9,34 @@ import contextlib
 import fcntl
 import logging
 import os
-import re
 import shlex
 import shutil
 import threading
 from pathlib import Path
 
+from seekfs_core.cache_directory import (
+    BOOT_NAME,
+    CONTENT_NAMES,
+    INDEX_NAME,
+    INNER,
+    LAYOUT_NAME,
+    LOCK_NAME,
+    SEGMENTS_NAME,
+    SHELF_NAME,
+    TEMPORARY_SUFFIX,
+    Fate,
+    fate_of,
+    foreign_beside_no_layout,
+    foreign_name,
+    segment_file,
+)
 from seekfs_io.pages.segment_format import LAYOUT_VERSION, STORE_ID_LENGTH, decode_layout, encode_layout
 
 log = logging.getLogger("seekfs.cache")
 
-LAYOUT_NAME = "seekfs.layout"
-LOCK_NAME = "seekfs.lock"
-BOOT_NAME = "seekfs.boot"
-INDEX_NAME = "index"
-SEGMENTS_NAME = "segments"
-SHELF_NAME = "shelf"
-
-_CONTENT_NAMES = frozenset({INDEX_NAME, SEGMENTS_NAME, SHELF_NAME, BOOT_NAME, BOOT_NAME + ".tmp"})
-_UNFINISHED_NAMES = frozenset({LOCK_NAME, LAYOUT_NAME + ".tmp"})
-_TOLERATED_NAMES = frozenset({"lost+found"})
-"""The root of a file system of its own has this, and it is nobody's data."""
-
-SEGMENT_NAME = re.compile(r"([0-9a-f]{16})\.seg")
-_INDEX_FILES = re.compile(r"data\.mdb|lock\.mdb")
-_SHELF_FILES = re.compile(r"[a-z0-9][a-z0-9._-]*@[0-9]+\.manifest(\.tmp)?|(heads|bucket)(\.tmp)?")
-
 
 class CacheRefused(Exception):
-    """A cache directory or ceiling that cannot be used; one sentence for whoever configured it.
+    """A cache directory that cannot be used; one sentence for whoever configured it.
 
     ``key`` is the configuration key to change.
     """
@@ -134,12 +123,11 @@ def claim(path: str | os.PathLike[str]) -> CacheDirectory:
 def _claim(path: Path) -> CacheDirectory:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        names = set(os.listdir(path))
+        names = os.listdir(path)
     except OSError as error:
         raise _unwritable(path, error) from None
     # Looked at before anything is made here, the lock included.
-    if LAYOUT_NAME not in names and names - _UNFINISHED_NAMES - _TOLERATED_NAMES:
-        raise _foreign(path, min(names - _UNFINISHED_NAMES - _TOLERATED_NAMES))
+    _refuse_foreign(path, foreign_beside_no_layout(names))
     try:
         lock_fd = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -173,30 +161,37 @@ def _owner(lock_fd: int) -> str:
 def _read_layout(path: Path) -> bytes:
     """The identity of the directory, which is whole, of this layout and ours when this returns."""
     layout_path = path / LAYOUT_NAME
-    try:
+    stored = None
+    with contextlib.suppress(FileNotFoundError):
         stored = layout_path.read_bytes()
-    except FileNotFoundError:
-        return _make(path)
-    layout = decode_layout(stored)
-    if layout is None:
-        raise CacheRefused(
-            PATH_KEY,
-            f"{str(layout_path)!r} is not a layout file that seekfs wrote; if nothing in {str(path)!r} is "
-            "needed any more, empty the directory, else name another path",
-        )
-    if layout.version > LAYOUT_VERSION:
-        raise CacheRefused(
-            PATH_KEY,
-            f"{str(path)!r} has layout {layout.version}, of a newer seekfs; this one knows layout "
-            f"{LAYOUT_VERSION}: run the newer one, name another path, or empty the directory",
-        )
-    _refuse_foreign_names(path)
-    if layout.version < LAYOUT_VERSION or layout.store_id is None:
-        log.warning("cache directory %s has layout %d; starting empty", path, layout.version)
-        _empty(path)
-        return _make(path)
-    _make_inner(path)
-    return layout.store_id
+    layout = None if stored is None else decode_layout(stored)
+    version = None if layout is None else layout.version
+    match fate_of(is_there=stored is not None, layout=version, own_layout=LAYOUT_VERSION):
+        case Fate.MADE:
+            return _make(path)
+        case Fate.USED:
+            assert layout is not None
+            assert layout.store_id is not None
+            _refuse_foreign(path, _foreign_name(path))
+            _make_inner(path)
+            return layout.store_id
+        case Fate.EMPTIED:
+            _refuse_foreign(path, _foreign_name(path))
+            log.warning("cache directory %s has layout %d; starting empty", path, version)
+            _empty(path)
+            return _make(path)
+        case Fate.REFUSED_NEWER:
+            raise CacheRefused(
+                PATH_KEY,
+                f"{str(path)!r} has layout {version}, of a newer seekfs; this one knows layout "
+                f"{LAYOUT_VERSION}: run the newer one, name another path, or empty the directory",
+            )
+        case Fate.REFUSED_UNKNOWN:
+            raise CacheRefused(
+                PATH_KEY,
+                f"{str(layout_path)!r} is not a layout file that seekfs wrote; if nothing in {str(path)!r} "
+                "is needed any more, empty the directory, else name another path",
+            )
 
 
 def _make(path: Path) -> bytes:
@@ -214,7 +209,7 @@ def _make_inner(path: Path) -> None:
 
 def _empty(path: Path) -> None:
     """Remove what seekfs wrote, except for the layout file: a kill in between repeats this."""
-    for name in sorted(_CONTENT_NAMES):
+    for name in CONTENT_NAMES:
         inner = path / name
         if inner.is_dir() and not inner.is_symlink():
             shutil.rmtree(inner)
@@ -222,25 +217,22 @@ def _empty(path: Path) -> None:
             inner.unlink(missing_ok=True)
 
 
-def _refuse_foreign_names(path: Path) -> None:
-    known = _CONTENT_NAMES | _UNFINISHED_NAMES | _TOLERATED_NAMES | {LAYOUT_NAME}
-    for name in sorted(os.listdir(path)):
-        if name not in known:
-            raise _foreign(path, name)
-    inner = ((SEGMENTS_NAME, SEGMENT_NAME), (INDEX_NAME, _INDEX_FILES), (SHELF_NAME, _SHELF_FILES))
-    for directory, pattern in inner:
+def _foreign_name(path: Path) -> str | None:
+    """What ``foreign_name`` says of a directory with a layout file."""
+    inner: dict[str, list[str]] = {}
+    for directory in INNER:
         with contextlib.suppress(FileNotFoundError):
-            for name in sorted(os.listdir(path / directory)):
-                if not pattern.fullmatch(name):
-                    raise _foreign(path, f"{directory}/{name}")
+            inner[directory] = os.listdir(path / directory)
+    return foreign_name(os.listdir(path), inner)
 
 
-def _foreign(path: Path, name: str) -> CacheRefused:
-    return CacheRefused(
-        PATH_KEY,
-        f"{str(path)!r} holds {name!r}, which is not seekfs's: name an empty or new directory, or move that "
-        "away",
-    )
+def _refuse_foreign(path: Path, name: str | None) -> None:
+    if name is not None:
+        raise CacheRefused(
+            PATH_KEY,
+            f"{str(path)!r} holds {name!r}, which is not seekfs's: name an empty or new directory, or move "
+            "that away",
+        )
 
 
 def _unwritable(path: Path, error: OSError) -> CacheRefused:
@@ -253,13 +245,13 @@ def _unwritable(path: Path, error: OSError) -> CacheRefused:
 
 
 def segment_path(directory: CacheDirectory, number: int) -> Path:
-    """Where a segment's file is; ``SEGMENT_NAME`` reads the number back."""
-    return directory.segments_path / f"{number:016x}.seg"
+    """Where a segment's file is."""
+    return directory.segments_path / segment_file(number)
 
 
 def write_file(path: Path, stored: bytes) -> None:
     """Replace a small file as a whole: a reader, or a kill, sees the old bytes or the new ones."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         view = memoryview(stored)

@@ -8,7 +8,7 @@ Only written while the daemon runs, and read once, at start. Rules of this file:
   more entries than fit (``seekfs_core.segment_layout``). Deletions go in small transactions,
   because each one needs room for copies of the tree's pages that it touches.
 * LMDB maps its file, so a file that is shorter than its own tree would kill the process: the
-  length is compared before the tree is touched.
+  length is asked about before the tree is touched.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from pathlib import Path
 
 import lmdb
 
+from seekfs_core.cache_directory import INDEX_DATA_NAME
 from seekfs_core.pages import PageKey
-from seekfs_core.restoring import IndexEntry
+from seekfs_core.restoring import IndexDoubt, IndexEntry, doubt_of_index_file, doubt_of_index_tree
 from seekfs_io.pages.segment_format import decode_entry, encode_entry
 
 DELETIONS_PER_TRANSACTION = 32
@@ -32,6 +33,12 @@ INSERTIONS_PER_TRANSACTION = 4096
 
 class IndexUnusable(Exception):
     """The index cannot be trusted and is to be rebuilt; the text says why."""
+
+
+def raise_for(doubt: IndexDoubt | None) -> None:
+    """``IndexUnusable`` for a doubt, if there is one."""
+    if doubt is not None:
+        raise IndexUnusable(doubt.value)
 
 
 @contextlib.contextmanager
@@ -50,19 +57,20 @@ class PageIndex:
         """Open the index, or make one. ``IndexUnusable``, or ``OSError`` if the disk refuses."""
         try:
             path.mkdir(mode=0o700, exist_ok=True)
-            data = path / "data.mdb"
+            data = path / INDEX_DATA_NAME
             stored_bytes = data.stat().st_size if data.exists() else 0
-            if stored_bytes > map_bytes:
-                raise IndexUnusable("it is larger than its share of the ceiling")
+            raise_for(doubt_of_index_file(stored_bytes, map_bytes))
             self._environment = lmdb.open(
                 str(path), map_size=map_bytes, sync=False, mode=0o600, max_readers=8, max_spare_txns=1
             )
         except lmdb.Error as error:
             raise IndexUnusable(str(error)) from None
         info, stat = self._environment.info(), self._environment.stat()
-        if stored_bytes and stored_bytes < (info["last_pgno"] + 1) * stat["psize"]:
+        try:
+            raise_for(doubt_of_index_tree(stored_bytes, (info["last_pgno"] + 1) * stat["psize"]))
+        except IndexUnusable:
             self._environment.close()
-            raise IndexUnusable("it has been cut short")
+            raise
 
     def __iter__(self) -> Iterator[tuple[PageKey, IndexEntry]]:
         """Every entry that can be one, in the order of keys. ``IndexUnusable`` if it is damaged."""

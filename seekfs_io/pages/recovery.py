@@ -14,18 +14,19 @@ from pathlib import Path
 
 from attrs import define, field
 
+from seekfs_core.cache_directory import segment_in
 from seekfs_core.pages import PageKey
-from seekfs_core.restoring import IndexEntry, Restoration, doubt_of_index, restored_from
-from seekfs_core.segment_layout import Shares
-from seekfs_io.pages.directory import (
-    PATH_KEY,
-    SEGMENT_NAME,
-    CacheDirectory,
-    CacheRefused,
-    segment_path,
-    write_file,
+from seekfs_core.restoring import (
+    IndexEntry,
+    RecordHeader,
+    Restoration,
+    doubt_of_index,
+    entries_of,
+    restored_from,
 )
-from seekfs_io.pages.index import IndexUnusable, PageIndex, remove_index
+from seekfs_core.segment_layout import Shares
+from seekfs_io.pages.directory import PATH_KEY, CacheDirectory, CacheRefused, segment_path, write_file
+from seekfs_io.pages.index import IndexUnusable, PageIndex, raise_for, remove_index
 from seekfs_io.pages.segment_file import walk_records
 
 log = logging.getLogger("seekfs.cache")
@@ -74,9 +75,9 @@ def recover(directory: CacheDirectory, shares: Shares) -> Recovered:
 def _segment_lengths(path: Path) -> dict[int, int]:
     lengths = {}
     for entry in path.iterdir():
-        name = SEGMENT_NAME.fullmatch(entry.name)
-        if name is not None:
-            lengths[int(name[1], 16)] = entry.lstat().st_size
+        number = segment_in(entry.name)
+        if number is not None:
+            lengths[number] = entry.lstat().st_size
     return dict(sorted(lengths.items()))
 
 
@@ -91,9 +92,7 @@ def _from_index(directory: CacheDirectory, shares: Shares, lengths: dict[int, in
     made_under = None
     with contextlib.suppress(FileNotFoundError):
         made_under = directory.boot_path.read_bytes()
-    doubt = doubt_of_index(made_under, boot)
-    if doubt is not None:
-        raise IndexUnusable(doubt.value)
+    raise_for(doubt_of_index(made_under, boot))
     index = PageIndex(directory.index_path, shares.index_bytes)
     try:
         restoration = restored_from(index, lengths)
@@ -110,11 +109,9 @@ def _from_index(directory: CacheDirectory, shares: Shares, lengths: dict[int, in
 def _walk(directory: CacheDirectory, lengths: dict[int, int]) -> Iterator[tuple[PageKey, IndexEntry]]:
     """What the records of all segments say of themselves."""
     for number, length in lengths.items():
+        records: list[RecordHeader] | None = None
         try:
-            path = segment_path(directory, number)
-            headers = walk_records(path, number, directory.store_id, length)
+            records = walk_records(segment_path(directory, number), number, directory.store_id, length)
         except OSError as error:
             log.warning("segment %d in %s cannot be read: %s", number, directory.path, error)
-            continue
-        for header in headers:
-            yield header.key, IndexEntry(number, header.offset, header.length, header.crc32c)
+        yield from entries_of(records)

@@ -17,8 +17,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+from seekfs_core.restoring import RecordHeader, believed_record
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length
-from seekfs_io.pages.segment_format import RecordHeader, decode_header
+from seekfs_io.pages.segment_format import decode_header
 
 
 class SegmentFile:
@@ -211,24 +212,23 @@ def _after(views: list[memoryview], count: int) -> list[memoryview]:
     return rest
 
 
-def walk_records(path: Path, number: int, store_id: bytes, capacity: int) -> list[RecordHeader]:
+def walk_records(path: Path, number: int, store_id: bytes, segment_bytes: int) -> list[RecordHeader]:
     """The records at the front of a segment, up to the first place where there is none. ``OSError``."""
     found: list[RecordHeader] = []
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         offset = 0
-        while offset < capacity:
-            header = decode_header(os.pread(fd, RECORD_HEADER_LENGTH, offset))
-            if header is None or (header.store_id, header.segment, header.offset) != (
-                store_id,
-                number,
-                offset,
-            ):
-                break
-            offset += record_length(header.length)
-            if offset > capacity:
-                break
+        while (
+            header := believed_record(
+                decode_header(os.pread(fd, RECORD_HEADER_LENGTH, offset)),
+                store_id=store_id,
+                segment=number,
+                offset=offset,
+                segment_bytes=segment_bytes,
+            )
+        ) is not None:
             found.append(header)
+            offset += record_length(header.length)
     finally:
         os.close(fd)
     return found

@@ -33,7 +33,7 @@ from attrs import frozen
 from crc32c import crc32c
 
 from seekfs_core.pages import PAGE_KEY_LENGTH, PageKey
-from seekfs_core.restoring import IndexEntry
+from seekfs_core.restoring import IndexEntry, RecordHeader
 from seekfs_core.segment_layout import RECORD_ALIGNMENT, RECORD_HEADER_LENGTH
 
 LAYOUT_VERSION = 1
@@ -44,18 +44,6 @@ _HEADER = struct.Struct("<8sHHIQQ16s36sII")
 _HEADER_CRC = struct.Struct("<I")
 _ENTRY = struct.Struct("<QQII")
 assert _HEADER.size + _HEADER_CRC.size == RECORD_HEADER_LENGTH
-
-
-@frozen(kw_only=True)
-class RecordHeader:
-    """What a record says of itself. ``offset`` and ``length`` in bytes; ``length`` is the page's."""
-
-    store_id: bytes
-    segment: int
-    offset: int
-    key: PageKey
-    length: int
-    crc32c: int
 
 
 def encode_header(header: RecordHeader) -> bytes:

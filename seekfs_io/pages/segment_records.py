@@ -12,9 +12,10 @@ from collections.abc import Callable
 from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
+from seekfs_core.restoring import RecordHeader
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH
 from seekfs_io.pages.segment_file import Descriptors, SegmentFile, read_fully, write_fully
-from seekfs_io.pages.segment_format import RecordHeader, decode_header, encode_header, padding_of
+from seekfs_io.pages.segment_format import decode_header, encode_header, padding_of
 
 COPY_WINDOW_BYTES = 1 << 20
 

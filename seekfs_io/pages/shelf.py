@@ -12,8 +12,9 @@ Each file is an envelope, little-endian: magic ``seekfsmf`` (8), layout version 
 the name (2), CRC-32C of the body (4), manifest version (8), length of the body (8), the name,
 CRC-32C of all that (4), and the body. A damaged file is a miss, and is removed.
 
-A namespace of one bucket is not that of another. A shelf that is opened for another bucket than
-it was filled from starts empty: what it holds would be served in the place of the other's.
+A shelf that is opened for another bucket than it was filled from starts empty
+(``seekfs_core.restoring.doubt_of_shelf``). One that cannot be emptied, or told whose it is now, keeps nothing
+on the disk: the next process would take it for the other bucket's.
 
 Which manifests go when the ceiling is met is ``seekfs_core.shelf``'s to say. Nothing here ever raises
 for the disk's sake. Keeping is serialised, across the disk write: two writers that each make room
@@ -25,18 +26,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 from crc32c import crc32c
 
-from seekfs_core.heads import KnownHeads
-from seekfs_core.shelf import HEADS_IN_MEMORY_MAX, ManifestName, ShelfRetention, file_charge, shelf_layout
+from seekfs_core.cache_directory import TEMPORARY_SUFFIX
+from seekfs_core.heads import KnownHeads, decode_heads, encode_heads
+from seekfs_core.restoring import doubt_of_shelf
+from seekfs_core.shelf import (
+    BUCKET_FILE,
+    HEADS_BYTES_MAX,
+    HEADS_FILE,
+    FoundManifest,
+    ManifestName,
+    ShelfRetention,
+    file_charge,
+    is_shelf_file,
+    manifest_file,
+    manifest_in,
+    shelf_layout,
+)
 from seekfs_io.pages.directory import CacheDirectory, write_file
 
 log = logging.getLogger("seekfs.cache")
@@ -46,10 +59,6 @@ ENVELOPE_VERSION = 1
 _MAGIC = b"seekfsmf"
 _ENVELOPE = struct.Struct("<8sHHIQQ")
 _CRC = struct.Struct("<I")
-
-_FILE_NAME = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})@([1-9][0-9]{0,18})\.manifest")
-_HEADS_NAME = "heads"
-_BUCKET_NAME = "bucket"
 
 
 def encode_envelope(name: str, version: int, body: bytes) -> bytes:
@@ -124,17 +133,21 @@ class ManifestShelf:
         self._heads_length_max = shares.heads_length_max
         self._lock = threading.Lock()
         self._keeping = threading.Lock()
+        self._is_ours = False
         self._heads = KnownHeads()
         self._retention = ShelfRetention(shares.manifests_bytes, self._heads, dict(pins or {}))
         with self._disk("opened"):
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._belong_to(bucket)
+            self._is_ours = True
             self._take_stock()
         with self._disk("trimmed"):
             self._remove(self._retention.surplus())
 
     def keep(self, ns: str, version: int, stored_bytes: bytes) -> None:
         name = (ns, version)
+        if not self._is_ours:
+            return
         with self._keeping, self._disk("written"):
             with self._lock:
                 if self._retention.used(name):
@@ -170,12 +183,14 @@ class ManifestShelf:
 
     def keep_head(self, ns: str, version: int) -> None:
         with self._lock:
-            if not self._heads.learn(ns, version):
+            if not self._heads.learn(ns, version) or not self._is_ours:
                 return
         with self._keeping, self._disk("written"):
             with self._lock:
-                body = msgspec.json.encode(self._heads.trim(self._heads_fit))
-            write_file(self._path / _HEADS_NAME, encode_envelope(_HEADS_NAME, 0, body))
+                self._heads.trim(self._heads_length_max)
+                versions = self._heads.versions()
+            body = encode_heads(versions)
+            write_file(self._path / HEADS_FILE, encode_envelope(HEADS_FILE, 0, body))
 
     def heads(self) -> dict[str, int]:
         with self._lock:
@@ -188,8 +203,7 @@ class ManifestShelf:
             claimed.release("shelf")
 
     def _file(self, name: ManifestName) -> Path:
-        ns, version = name
-        return self._path / f"{ns}@{version}.manifest"
+        return self._path / manifest_file(name)
 
     @contextlib.contextmanager
     def _disk(self, what: str) -> Iterator[None]:
@@ -201,36 +215,40 @@ class ManifestShelf:
     def _belong_to(self, bucket: bytes) -> None:
         """Empty the shelf unless it was filled from this bucket. The name is written last, so that one who
         is interrupted in between begins again."""
-        path = self._path / _BUCKET_NAME
+        path = self._path / BUCKET_FILE
+        filled_from = None
         with contextlib.suppress(FileNotFoundError):
-            if decode_envelope(path.read_bytes(), _BUCKET_NAME, 0) == bucket:
-                return
-        found = [entry for entry in self._path.iterdir() if entry.name != _BUCKET_NAME]
+            filled_from = decode_envelope(path.read_bytes(), BUCKET_FILE, 0)
+        doubt = doubt_of_shelf(filled_from, bucket)
+        if doubt is None:
+            return
+        found = [entry for entry in self._path.iterdir() if is_shelf_file(entry.name)]
         for entry in found:
-            if entry.name == _HEADS_NAME or _FILE_NAME.fullmatch(entry.name):
+            if entry != path:
                 entry.unlink()
         if found:
-            log.warning("%s was filled from another bucket; it starts empty", self._path)
-        write_file(path, encode_envelope(_BUCKET_NAME, 0, bucket))
+            log.warning("the shelf of manifests in %s starts empty: %s", self._path, doubt.value)
+        write_file(path, encode_envelope(BUCKET_FILE, 0, bucket))
 
     def _take_stock(self) -> None:
         found = []
         for entry in self._path.iterdir():
-            named = _FILE_NAME.fullmatch(entry.name)
-            if named is not None:
+            name = manifest_in(entry.name)
+            if name is not None:
                 stat = entry.lstat()
-                found.append((stat.st_mtime_ns, (named[1], int(named[2])), file_charge(stat.st_size)))
-            elif entry.name.endswith(".tmp"):
+                found.append(
+                    FoundManifest(name=name, used_at=stat.st_mtime_ns, nbytes=file_charge(stat.st_size))
+                )
+            elif entry.name.endswith(TEMPORARY_SUFFIX) and is_shelf_file(entry.stem):
                 entry.unlink()
-        for _, name, charge in sorted(found):
-            self._retention.kept(name, charge)
+        self._retention.restored(found)
         with contextlib.suppress(FileNotFoundError):
-            stored = (self._path / _HEADS_NAME).read_bytes()
-            body = decode_envelope(stored, _HEADS_NAME, 0)
-            if body is None:
-                log.warning("%s is damaged; ignored", self._path / _HEADS_NAME)
+            body = decode_envelope((self._path / HEADS_FILE).read_bytes(), HEADS_FILE, 0)
+            versions = None if body is None else decode_heads(body)
+            if versions is None:
+                log.warning("%s is damaged; ignored", self._path / HEADS_FILE)
             else:
-                self._heads.restore(msgspec.json.decode(body, type=dict[str, int]))
+                self._heads.restore(versions)
 
     def _remove(self, names: Iterable[ManifestName]) -> None:
         """Charged until the file is gone."""
@@ -238,9 +256,6 @@ class ManifestShelf:
             self._file(name).unlink(missing_ok=True)
             with self._lock:
                 self._retention.gone(name)
-
-    def _heads_fit(self, versions: Mapping[str, int]) -> bool:
-        return len(msgspec.json.encode(versions)) <= self._heads_length_max
 
 
 class MemoryShelf:
@@ -273,7 +288,7 @@ class MemoryShelf:
     def keep_head(self, ns: str, version: int) -> None:
         with self._lock:
             if self._heads.learn(ns, version):
-                self._heads.trim(lambda versions: len(versions) <= HEADS_IN_MEMORY_MAX)
+                self._heads.trim(HEADS_BYTES_MAX)
 
     def heads(self) -> dict[str, int]:
         with self._lock:

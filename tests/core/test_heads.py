@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seekfs_core.heads import KnownHeads, bucket_identity
+from seekfs_core.heads import (
+    KnownHeads,
+    bucket_identity,
+    decode_heads,
+    encode_heads,
+    server_at,
+    server_in,
+)
+from seekfs_core.names import VERSION_MAX
 
 NAMES = st.sampled_from("abcdef")
 
@@ -21,29 +30,45 @@ def test_a_version_never_goes_back_whatever_the_order_of_the_news(news: list[tup
     assert list(known.versions().values()) == [known.versions()[ns] for ns in known.versions()]
 
 
-@given(st.lists(st.tuples(NAMES, st.integers(1, 9))), st.integers(0, 7))
-def test_those_that_moved_last_are_kept(news: list[tuple[str, int]], room: int) -> None:
+news_of_any = st.lists(
+    st.tuples(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True), st.integers(1, VERSION_MAX))
+)
+
+
+@given(news_of_any, st.integers(-10, 400))
+def test_those_that_moved_last_are_kept_as_many_as_fit(news: list[tuple[str, int]], length_max: int) -> None:
     known = KnownHeads()
     for ns, version in news:
         known.learn(ns, version)
+        assert known.encoded_length == len(encode_heads(known.versions()))
     before = list(known.versions().items())
-    kept = known.trim(lambda versions: len(versions) <= room)
-    assert list(kept.items()) == before[len(before) - min(room, len(before)) :]
-    assert known.versions() == kept
+    known.trim(length_max)
+    after = list(known.versions().items())
+    assert after == before[len(before) - len(after) :]
+    assert known.encoded_length == len(encode_heads(known.versions()))
+    assert known.encoded_length <= length_max or not after
+    if len(after) < len(before):  # One more would have been too many.
+        assert len(encode_heads(dict(before[-len(after) - 1 :]))) > length_max
 
 
-def test_what_never_fits_is_given_up_and_that_ends() -> None:
+def test_what_never_fits_is_given_up() -> None:
     known = KnownHeads()
     known.restore({f"n{number}": 1 for number in range(1000)})
-    tries = 0
+    known.trim(0)
+    assert known.versions() == {}
+    assert known.encoded_length == len(b"{}")
 
-    def fits(versions: object) -> bool:
-        nonlocal tries
-        tries += 1
-        return False
 
-    assert known.trim(fits) == {}
-    assert tries < 60
+@given(st.dictionaries(NAMES, st.integers(1, VERSION_MAX)))
+def test_what_is_kept_is_read_back_in_order(versions: dict[str, int]) -> None:
+    decoded = decode_heads(encode_heads(versions))
+    assert decoded is not None
+    assert list(decoded.items()) == list(versions.items())
+
+
+@pytest.mark.parametrize("stored", [b"", b"[]", b'{"a": "1"}', b'{"a": 1', b"\xff"])
+def test_what_is_no_list_of_heads_is_none(stored: bytes) -> None:
+    assert decode_heads(stored) is None
 
 
 def test_the_order_survives_a_restart() -> None:
@@ -55,14 +80,39 @@ def test_the_order_survives_a_restart() -> None:
 
 
 def test_what_is_remembered_is_one_buckets() -> None:
-    identity = bucket_identity("botocore", "http://store:9000", "data")
+    identity = bucket_identity(server_at("http://store:9000", "us-east-1"), "data")
     # These bytes are on disk: others would empty every shelf.
-    assert identity.hex() == "e789f116ca69f49f53231d276067fa49af7de5f28b9303fe37d3709b883b81fe"
-    others = {
-        bucket_identity("crt", "http://store:9000", "data"),
-        bucket_identity("botocore", "http://other:9000", "data"),
-        bucket_identity("botocore", None, "data"),
-        bucket_identity("botocore", "http://store:9000", "dat"),
-    }
-    assert len(others - {identity}) == 4
+    assert identity.hex() == "2a1303ac1a58271e8d445d278932d3fd7191878ed82296f2aeaaeae32d870003"
+    servers = [
+        server_at("http://other:9000", "us-east-1"),
+        server_at("http://store:9001", "us-east-1"),
+        server_at("https://store:9000", "us-east-1"),
+        server_at("http://store:9000/behind", "us-east-1"),
+        server_at("http://store:9000/Behind", "us-east-1"),
+        server_at(None, "us-east-1"),
+        server_at(None, "cn-north-1"),  # Another part of AWS, where the same name is another bucket.
+        server_in("/data"),
+        server_in("/Data"),
+        server_in("/data/\udcff"),
+    ]
+    others = {bucket_identity(server, "data") for server in servers}
+    others.add(bucket_identity(server_at("http://store:9000", "us-east-1"), "dat"))
+    assert len(others - {identity}) == len(servers) + 1
     assert KnownHeads().version_of("dev") is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("http://store:9000", "http://store:9000/"),
+        ("http://store", "http://store:80"),
+        ("https://store", "https://store:443/"),
+        ("http://store:443", "http://store:0443"),
+        ("http://Store:9000", "HTTP://store:9000"),
+        ("http://[::1]", "http://[::1]:80"),
+        ("http://[FE80::1]:9000", "http://[fe80::1]:9000/"),
+        ("http://store/s3", "http://store:80/s3/"),
+    ],
+)
+def test_two_spellings_of_an_address_are_one_server(one: str, other: str) -> None:
+    assert server_at(one, "us-east-1") == server_at(other, "eu-west-1")

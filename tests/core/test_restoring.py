@@ -1,13 +1,26 @@
-"""seekfs_core.restoring: which index is believed, and which of its entries; of two records the later."""
+"""seekfs_core.restoring: which index, shelf and record is believed, and which entries; of two the later."""
 
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seekfs_core.pages import PageKey
-from seekfs_core.restoring import IndexDoubt, IndexEntry, doubt_of_index, restored_from
+from seekfs_core.restoring import (
+    IndexDoubt,
+    IndexEntry,
+    RecordHeader,
+    ShelfDoubt,
+    believed_record,
+    doubt_of_index,
+    doubt_of_index_file,
+    doubt_of_index_tree,
+    doubt_of_shelf,
+    entries_of,
+    restored_from,
+)
 from seekfs_core.segment_layout import RECORD_ALIGNMENT, record_length, shares_of
 from seekfs_core.segment_messages import Restored, RestoredPage, RestoredSegment
 from seekfs_core.segments import SegmentLog
@@ -35,6 +48,49 @@ def test_an_index_is_believed_under_the_boot_that_it_was_made_under(
     made_under: bytes | None, running: bytes, doubt: IndexDoubt | None
 ) -> None:
     assert doubt_of_index(made_under, running) is doubt
+
+
+def test_an_index_that_has_not_its_length_is_not_believed() -> None:
+    assert doubt_of_index_file(4096, 4096) is None
+    assert doubt_of_index_file(4097, 4096) is IndexDoubt.TOO_LONG
+    assert doubt_of_index_tree(4096, 4096) is None
+    assert doubt_of_index_tree(4095, 4096) is IndexDoubt.CUT_SHORT
+    assert doubt_of_index_tree(0, 4096) is None  # Made just now.
+
+
+@pytest.mark.parametrize(
+    ("filled_from", "doubt"),
+    [(b"here", None), (b"there", ShelfDoubt.OTHER_BUCKET), (None, ShelfDoubt.UNFINISHED)],
+)
+def test_a_shelf_is_believed_for_the_bucket_that_it_was_filled_from(
+    filled_from: bytes | None, doubt: ShelfDoubt | None
+) -> None:
+    assert doubt_of_shelf(filled_from, b"here") is doubt
+
+
+HEADER = RecordHeader(store_id=b"us", segment=2, offset=RECORD, key=key(1), length=1000, crc32c=7)
+
+
+def believed(header: RecordHeader | None, segment_bytes: int = 2 * RECORD) -> RecordHeader | None:
+    return believed_record(header, store_id=b"us", segment=2, offset=RECORD, segment_bytes=segment_bytes)
+
+
+def test_a_walk_over_records_goes_on_as_long_as_each_is_where_it_says_and_whole() -> None:
+    assert believed(HEADER) is HEADER
+    assert believed(HEADER, 2 * RECORD - 1) is None
+    assert believed(None) is None
+    for other in (
+        evolve(HEADER, store_id=b"they"),
+        evolve(HEADER, segment=3),
+        evolve(HEADER, offset=0),
+        evolve(HEADER, length=1000 + RECORD_ALIGNMENT),
+    ):
+        assert believed(other) is None
+
+
+def test_a_segment_that_cannot_be_read_counts_as_empty() -> None:
+    assert list(entries_of([HEADER])) == [(key(1), IndexEntry(2, RECORD, 1000, 7))]
+    assert list(entries_of(None)) == []
 
 
 def test_an_entry_is_believed_when_its_record_lies_in_a_file_that_is_there() -> None:

@@ -8,13 +8,18 @@ from hypothesis import strategies as st
 
 from seekfs_core.errors import ContractViolation
 from seekfs_core.heads import KnownHeads
+from seekfs_core.names import VERSION_MAX
 from seekfs_core.shelf import (
     BLOCK_BYTES,
     FILE_OVERHEAD_BYTES,
     HEADS_BYTES_MAX,
+    FoundManifest,
     ManifestName,
     ShelfRetention,
     file_charge,
+    is_shelf_file,
+    manifest_file,
+    manifest_in,
     shelf_layout,
 )
 
@@ -84,6 +89,15 @@ def test_a_ceiling_that_became_lower_is_met_and_what_is_current_goes_last() -> N
     assert shelf_of(3, kept, heads={"a": 9}).surplus() == (("a", 1), ("b", 1), ("a", 9))
 
 
+@given(st.permutations(range(4)))
+def test_what_is_found_at_start_leaves_in_the_order_of_its_last_use(order: list[int]) -> None:
+    shelf = shelf_of(16, {})
+    shelf.restored(FoundManifest(name=("a", 9 - at), used_at=at // 2, nbytes=4) for at in order)
+    # Those of the same time in the order of their names, so that it is one order.
+    assert shelf.room_for(("b", 1), 16) == (("a", 8), ("a", 9), ("a", 6), ("a", 7))
+    assert shelf.charged_bytes == 16
+
+
 def test_what_it_refuses() -> None:
     shelf = shelf_of(8, {("a", 1): 4})
     for name, nbytes in ((("a", 1), 4), (("a", 2), -1)):
@@ -147,3 +161,28 @@ def test_a_division_leaves_room_for_two_copies_of_what_is_replaced(ceiling_bytes
     assert shares.manifests_bytes == 0 or shares.manifests_bytes + beside + 4 * BLOCK_BYTES == ceiling_bytes
     assert shares.heads_length_max < HEADS_BYTES_MAX
     assert ceiling_bytes < 1 << 20 or shares.manifests_bytes >= ceiling_bytes // 2
+
+
+@given(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True), st.integers(1, VERSION_MAX))
+def test_a_manifest_is_known_by_the_name_of_its_file(ns: str, version: int) -> None:
+    assert manifest_in(manifest_file((ns, version))) == (ns, version)
+    assert is_shelf_file(manifest_file((ns, version)))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "dev@0.manifest",
+        "dev@01.manifest",
+        f"dev@{VERSION_MAX + 1}.manifest",
+        "dev@1.manifest.tmp",
+        "Dev@1.manifest",
+        "a@b@1.manifest",
+        "@1.manifest",
+        "dev@1",
+        "",
+    ],
+)
+def test_other_names_are_no_manifests(file: str) -> None:
+    assert manifest_in(file) is None
+    assert not is_shelf_file(file)

@@ -20,8 +20,10 @@ from typing import Any, Final
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from seekfs_core.cache_directory import BOOT_NAME
 from seekfs_io.config import S3Config
 from seekfs_io.objects import open_store
+from seekfs_io.pages.directory import claim
 from tests.e2e.http_wire import Wire, exchange, raw_connection, read_answer
 from tests.support.daemon import Daemon
 from tests.support.dataset import MIB, File, some_bytes, write_dataset
@@ -233,12 +235,34 @@ def test_a_directory_of_somebody_else_is_refused_in_a_sentence(
 
 
 @pytest.mark.parametrize("by_hand", [False, True], ids=["serve", "gunicorn"])
-def test_what_only_the_worker_finds_out_ends_the_master_too(make_daemon: DaemonMaker, by_hand: bool) -> None:
-    """No room for one page beside the index: known when the tier is opened, in the worker."""
-    daemon = make_daemon(by_hand=by_hand, cache__l2_ssd_gib=0.008).spawn()
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("cache.l2_ssd_gib", {"cache__l2_ssd_gib": 0.008}),
+        ("cache.l1_memory_gib", {"cache__l1_memory_gib": 0.01, "cache__l2__backend": "mem"}),
+        ("cache.l1_memory_gib", {"cache__l1_memory_gib": 0.0078125}),
+    ],
+)
+def test_a_ceiling_without_room_for_a_page_is_refused_before_anything_starts(
+    make_daemon: DaemonMaker, by_hand: bool, key: str, given: dict[str, object]
+) -> None:
+    daemon = make_daemon(by_hand=by_hand, **given).spawn()
+    assert daemon.wait() == 2
+    assert f"{key}: {next(iter(given.values())):g} GiB has no room for one page of 8 MiB" in daemon.log
+    assert "Booting worker" not in daemon.log
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["serve", "gunicorn"])
+def test_what_only_the_worker_finds_out_ends_the_master_too(
+    make_daemon: DaemonMaker, tmp_path: Path, by_hand: bool
+) -> None:
+    """What is in the directory has the right names, and is read when the tier is opened, in the worker."""
+    claim(tmp_path / "l2").release()
+    (tmp_path / "l2" / BOOT_NAME).mkdir()
+    daemon = make_daemon(by_hand=by_hand, cache__l2__segment_path=str(tmp_path / "l2")).spawn()
     assert daemon.wait() not in (0, 2)
     (line,) = [line for line in daemon.log.splitlines() if "cannot start" in line]
-    assert "cache.l2_ssd_gib" in line
+    assert "cache.l2.segment_path" in line
     assert daemon.log.count("Booting worker") == 1
 
 

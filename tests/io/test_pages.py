@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,15 @@ from attrs import evolve
 from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
-from seekfs_io.config import Config, ConfigError, load_config
-from seekfs_io.pages import open_page_store, open_shelf
+from seekfs_core.plan import plan_read
+from seekfs_io.config import Config, ConfigError, S3Config, load_config
+from seekfs_io.dataplane import DataPlane
+from seekfs_io.objects import open_store
+from seekfs_io.pages import identity_of, open_page_store, open_shelf
 from seekfs_io.pages.memory import MemoryPageStore
 from seekfs_io.pages.segmentstore import SegmentStore
 from seekfs_io.pages.shelf import ManifestShelf, MemoryShelf
+from tests.support.dataset import File, write_dataset
 
 GIB, MIB = 1 << 30, 1 << 20
 
@@ -83,6 +88,69 @@ def test_a_configuration_that_was_made_by_hand_is_refused_for_its_ceilings_too(t
     with pytest.raises(ConfigError, match=r"cache\.l2_ssd_gib: 0\.008 GiB has no room for one page"):
         open_page_store(evolve(wanted, cache=evolve(wanted.cache, l2_ssd_gib=0.008)))
     assert not (tmp_path / "l2").exists()
+
+
+def test_a_relative_root_is_another_bucket_in_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        found.append(identity_of(S3Config(engine="file")))
+    assert found[0] != found[1]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("b")
+    for root in (
+        "b/.seekfs/store",
+        "./b/.seekfs/store/",
+        "link/.seekfs/store",
+        f"file://{tmp_path}/b/.seekfs/store",
+    ):
+        assert identity_of(S3Config(engine="file", endpoint=root)) == found[1]
+
+
+def test_one_directory_is_never_answered_for_with_what_another_one_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine ``file`` has a relative root unless it is given one, and both may share a cache."""
+    answers = []
+    for name, versions in (("a", 2), ("b", 1), ("a", 0)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / name)
+        wanted = config(tmp_path / "l2", s3__engine="file", cache__slab_size_mib=1 / 16)
+        store = open_store(wanted.s3)
+        for version in range(1, versions + 1):
+            content = f"{name}'s version {version}".encode()
+            write_dataset(store, "dev", {"f.bin": File(content, key=f"{version}.bin")}, version)
+        plane = DataPlane(wanted)
+        resolution = plane.resolve("dev")
+        with plane.read(plan_read(resolution.manifest, [("f.bin", 0, 13)], clip=False)) as stream:
+            answers.append((resolution.version, b"".join(bytes(view) for view in stream)))
+        plane.close(5)
+    assert answers == [(2, b"a's version 2"), (1, b"b's version 1"), (2, b"a's version 2")]
+
+
+def test_a_root_whose_name_is_no_utf8_has_an_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / os.fsdecode(b"\xff")
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    assert identity_of(S3Config(engine="file")) != identity_of(S3Config(engine="file", endpoint="/data"))
+
+
+def test_servers_that_may_have_another_bucket_of_that_name_are_told_apart() -> None:
+    configs = [
+        S3Config(),
+        S3Config(region="cn-north-1"),
+        S3Config(endpoint="http://store:9000"),
+        S3Config(endpoint="http://store:9000", bucket="other"),
+        S3Config(engine="file", endpoint="/http://store:9000"),
+    ]
+    assert len({identity_of(config) for config in configs}) == len(configs)
+    same = S3Config(engine="crt", endpoint="HTTP://Store:9000/", region="eu-west-1")
+    assert identity_of(same) == identity_of(configs[2])
 
 
 def test_a_directory_of_somebody_else_is_a_problem_of_its_key(tmp_path: Path) -> None:

@@ -7,12 +7,11 @@ from attrs import evolve
 from crc32c import crc32c
 
 from seekfs_core.pages import PageKey
-from seekfs_core.restoring import IndexEntry
+from seekfs_core.restoring import IndexEntry, RecordHeader
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length
 from seekfs_io.pages.segment_format import (
     LAYOUT_VERSION,
     Layout,
-    RecordHeader,
     decode_entry,
     decode_header,
     decode_layout,

@@ -124,8 +124,9 @@ def test_the_next_process_finds_everything(tmp_path: Path) -> None:
     assert shelf.load("dev", 1) is not None
     shelf.close()
     (tmp_path / "dev@9.manifest.tmp").write_bytes(b"half of")
+    (tmp_path / "thesis.tmp").write_bytes(b"somebody's")
     shelf = ManifestShelf(tmp_path, 4 * MIB)
-    assert not list(tmp_path.glob("*.tmp"))
+    assert [entry.name for entry in tmp_path.glob("*.tmp")] == ["thesis.tmp"]
     assert shelf.heads() == {"dev": 4}
     shelf.keep("dev", 5, bytes(MIB))
     shelf.keep("dev", 6, bytes(600 << 10))
@@ -177,8 +178,9 @@ def test_a_damaged_manifest_is_a_miss_and_can_be_kept_again(tmp_path: Path, dama
 def test_damaged_heads_are_no_heads(tmp_path: Path) -> None:
     shelf = ManifestShelf(tmp_path, 4 * MIB)
     shelf.keep_head("dev", 4)
-    (tmp_path / "heads").write_bytes(b"{}")
-    assert ManifestShelf(tmp_path, 4 * MIB).heads() == {}
+    for damaged in (b"{}", encode_envelope("heads", 0, b"[4]")):
+        (tmp_path / "heads").write_bytes(damaged)
+        assert ManifestShelf(tmp_path, 4 * MIB).heads() == {}
 
 
 def test_a_disk_that_refuses_is_no_reason_to_raise(tmp_path: Path) -> None:
@@ -255,3 +257,38 @@ def test_a_shelf_that_was_filled_from_another_bucket_starts_empty(tmp_path: Path
         other = ManifestShelf(tmp_path / "shelf", MIB, bucket=bucket)
         assert (other.load("dev", 7), other.heads()) == (None, {})
         other.close()
+
+
+def test_a_shelf_that_cannot_be_told_whose_it_is_keeps_nothing_of_another_bucket(tmp_path: Path) -> None:
+    """The next process would serve it as that of the bucket that is noted."""
+    shelf = ManifestShelf(tmp_path, MIB, bucket=b"here")
+    shelf.keep("dev", 1, b"of here")
+    shelf.close()
+    (tmp_path / "bucket.tmp").mkdir()  # So that the note cannot be replaced.
+    other = ManifestShelf(tmp_path, MIB, bucket=b"there")
+    other.keep("dev", 7, b"of there")
+    other.keep_head("dev", 7)
+    assert (other.load("dev", 7), other.heads()) == (None, {"dev": 7})
+    other.close()
+    (tmp_path / "bucket.tmp").rmdir()
+    again = ManifestShelf(tmp_path, MIB, bucket=b"here")
+    assert (again.load("dev", 1), again.load("dev", 7), again.heads()) == (None, None, {})
+
+
+def test_a_shelf_that_says_nothing_of_its_bucket_starts_empty(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf = ManifestShelf(tmp_path, MIB, bucket=b"here")
+    shelf.keep("dev", 1, b"of here")
+    (tmp_path / "bucket").unlink()
+    assert ManifestShelf(tmp_path, MIB, bucket=b"here").load("dev", 1) is None
+    assert "starts empty: which bucket it was filled from is not known" in caplog.text
+
+
+def test_the_memory_of_heads_in_memory_is_bounded() -> None:
+    shelf = MemoryShelf(MIB)
+    for n in range(5000):
+        shelf.keep_head(f"namespace-{n:04d}-{'x' * 40}", 1)
+    heads = shelf.heads()
+    assert 4000 < len(heads) < 4500
+    assert f"namespace-4999-{'x' * 40}" in heads
