@@ -19,6 +19,9 @@ from tests.io.planes import MIB, PAGE, Planes, all_room_returns, read, until
 from tests.io.troubled_store import TroubledStore
 from tests.support.dataset import File, some_bytes, write_dataset
 
+LONG = 2 * PAGE
+"""Pages of this length are more than an L1 of 0.1 MiB keeps: they are on disk alone."""
+
 BUSY = StoreFailure(kind=FailureKind.BUSY, detail="the store is busy", status=503, code="SlowDown")
 
 
@@ -35,9 +38,9 @@ def leases(plane: DataPlane) -> list[int]:
 
 @contextmanager
 def on_disk_alone(plane: DataPlane, path: str, size: int) -> Iterator[None]:
-    """A file of which every page is on disk and was read back once, and none is in RAM."""
+    """A file of ``LONG`` pages, of which each is on disk and was read back once, and none is in RAM."""
     read(plane, [(path, 0, size)])
-    until(lambda: plane.statistics().tiers[1].pages_held == -(-size // PAGE))
+    until(lambda: plane.statistics().tiers[1].pages_held == -(-size // LONG))
     assert all_room_returns(plane)
     read(plane, [(path, 0, size)])
     yield
@@ -67,18 +70,16 @@ def test_a_page_that_does_not_fit_memory_any_more_leaves_its_segment_free(
 def test_slices_of_one_page_in_a_row_count_it_once_wherever_it_is(
     store: TroubledStore, planes: Planes
 ) -> None:
-    data = some_bytes(2 * PAGE)
-    write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
-    plane = planes(l1_mib=0.01)
-    assert read(plane, [("a", 0, len(data))]) == data
-    until(lambda: plane.statistics().tiers[1].pages_held == 2)
-    assert read(plane, [("a", 0, PAGE)]) == data[:PAGE]  # Read back whole, and checked.
-    before = plane.statistics()
-    items = [("a", 100 * at, 10) for at in range(5)]
-    assert read(plane, items) == b"".join(data[off : off + 10] for _, off, _ in items)
-    after = plane.statistics()
-    assert after.pages_from["l2"] - before.pages_from["l2"] == 1
-    assert after.bytes_from["l2"] - before.bytes_from["l2"] == 50
+    data = some_bytes(2 * LONG)
+    write_dataset(store.inner, "dev", {"a": File(data, LONG)})
+    plane = planes(l1_mib=0.1)
+    with on_disk_alone(plane, "a", len(data)):
+        before = plane.statistics()
+        items = [("a", 100 * at, 10) for at in range(5)]
+        assert read(plane, items) == b"".join(data[off : off + 10] for _, off, _ in items)
+        after = plane.statistics()
+        assert after.pages_from["l2"] - before.pages_from["l2"] == 1
+        assert after.bytes_from["l2"] - before.bytes_from["l2"] == 50
 
 
 def test_the_last_view_fails_once_its_stream_is_closed(store: TroubledStore, planes: Planes) -> None:
@@ -112,10 +113,10 @@ def test_a_read_that_is_closed_in_the_middle_of_a_page_on_disk_leaves_its_segmen
     store: TroubledStore, planes: Planes
 ) -> None:
     """Also while somebody has the iterator still, so that nothing is collected."""
-    data = some_bytes(PAGE)
-    write_dataset(store.inner, "dev", {"a": File(data, PAGE)})
-    plane = planes(l1_mib=0.01)
-    with on_disk_alone(plane, "a", PAGE):
+    data = some_bytes(LONG)
+    write_dataset(store.inner, "dev", {"a": File(data, LONG)})
+    plane = planes(l1_mib=0.1)
+    with on_disk_alone(plane, "a", LONG):
         stream = plane.read(plan_read(plane.resolve("dev").manifest, [("a", 7, 100)], clip=False))
         pieces = iter(stream)
         view = next(pieces)
@@ -130,16 +131,16 @@ def test_a_read_that_is_closed_in_the_middle_of_a_page_on_disk_leaves_its_segmen
 def test_memory_that_somebody_still_looks_at_is_nobody_elses(store: TroubledStore, planes: Planes) -> None:
     """What still holds the last view's buffer stops the close with an error, and everything else is let go
     of all the same."""
-    first, second = some_bytes(PAGE, 1), some_bytes(PAGE, 2)
-    write_dataset(store.inner, "dev", {"a": File(first, PAGE), "b": File(second, PAGE)})
-    plane = planes(l1_mib=0.01)
-    stream = plane.read(plan_read(plane.resolve("dev").manifest, [("a", 0, PAGE)], clip=False))
+    first, second = some_bytes(LONG, 1), some_bytes(LONG, 2)
+    write_dataset(store.inner, "dev", {"a": File(first, LONG), "b": File(second, LONG)})
+    plane = planes(l1_mib=0.1)
+    stream = plane.read(plan_read(plane.resolve("dev").manifest, [("a", 0, LONG)], clip=False))
     view = next(iter(stream))
     export = pickle.PickleBuffer(view)
     with pytest.raises(BufferError):
         stream.close()
     for _ in range(20):
-        assert read(plane, [("b", 0, PAGE)]) == second
+        assert read(plane, [("b", 0, LONG)]) == second
     assert bytes(export) == first
     statistics = plane.statistics()
     assert (statistics.fetch.in_flight, statistics.reads) == (0, 21)
@@ -150,14 +151,14 @@ def test_memory_that_somebody_still_looks_at_is_nobody_elses(store: TroubledStor
 def test_windows_on_disk_are_read_through_memory_that_the_ceiling_knows(
     store: TroubledStore, planes: Planes
 ) -> None:
-    write_dataset(store.inner, "dev", {"a": File(some_bytes(4 * PAGE), PAGE)})
-    plane = planes(l1_mib=0.01, inflight_mib=1)
-    with on_disk_alone(plane, "a", 4 * PAGE):
+    write_dataset(store.inner, "dev", {"a": File(some_bytes(4 * LONG), LONG)})
+    plane = planes(l1_mib=0.1, inflight_mib=1)
+    with on_disk_alone(plane, "a", 4 * LONG):
         ledger = plane._ram._ledger
         assert ledger.spare_bytes > 0
         streams = []
         for page in range(4):
-            items = [("a", page * PAGE, 100)]
+            items = [("a", page * LONG, 100)]
             stream = plane.read(plan_read(plane.resolve("dev").manifest, items, clip=False))
             streams.append(stream)
             next(iter(stream))
@@ -222,13 +223,13 @@ def test_a_slow_client_does_not_keep_from_others_what_it_holds_ahead(
     store: TroubledStore, planes: Planes
 ) -> None:
     """Its client takes nothing any more; what came ahead of it has taken all the room."""
-    data = some_bytes(16 * PAGE)
-    write_dataset(store.inner, "dev", {"a": File(data, PAGE), "b": File(data, PAGE)})
-    plane = planes(l1_mib=0.01, inflight_mib=0.5, coalesce_kib=64, deadline_seconds=60)
+    data = some_bytes(8 * LONG)
+    write_dataset(store.inner, "dev", {"a": File(data, LONG), "b": File(data, LONG)})
+    plane = planes(l1_mib=0.1, inflight_mib=1, coalesce_kib=128, deadline_seconds=60)
     plan = plan_read(plane.resolve("dev").manifest, [("a", 0, len(data))], clip=False)
     slow = [plane.read(plan) for _ in range(4)]
     kept = [bytes(next(iter(stream))) for stream in slow]
-    assert kept == [data[:PAGE]] * 4
+    assert kept == [data[:LONG]] * 4
     assert read(plane, [("b", 0, len(data))]) == data
     for stream in slow:
         stream.close()
