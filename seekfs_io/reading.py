@@ -44,7 +44,7 @@ from seekfs_core.pages import FileKey, PageKey, page_key
 from seekfs_core.patience import Patience
 from seekfs_core.plan import ReadPlan
 from seekfs_core.readahead import AheadLost, PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
-from seekfs_core.readback import WINDOW_BYTES, reads_whole_page
+from seekfs_core.readback import WINDOW_BYTES, corruption, reads_whole_page
 from seekfs_core.reuse import AllLetGo, KeepPage, LetGoOfPage, NotKept, Reuse, SliceRead
 from seekfs_core.tier_counts import DISK, RAM, STORE, TIERS
 from seekfs_io.fetching import (
@@ -282,20 +282,21 @@ class ReadStream:
         try:
             self._await_room(lease.length)
             buffer = self._take(lease.length)
-            good = lease.readinto(buffer.view, 0)
-            if good:
-                good = crc32c(buffer.view) == lease.crc32c
-                if good:
-                    lease.mark_verified()
-                else:
-                    lease.condemn()
-            if not good:
+            if not lease.readinto(buffer.view, 0) or not self._is_right(lease, buffer):
                 self._setting.fetcher.release(buffer)
                 return None
             self._setting.fetcher.keep(buffer, key, lease.crc32c)
             return buffer
         finally:
             lease.release()
+
+    def _is_right(self, lease: PageLease, buffer: PageBuffer) -> bool:
+        """Whether a page that was read back whole is believed; it is said to its tier."""
+        if corruption(crc32c(buffer.view), lease.crc32c) is None:
+            lease.mark_verified()
+            return True
+        lease.condemn()
+        return False
 
     def _take(self, length: int) -> PageBuffer:
         """A buffer for room that was granted."""
