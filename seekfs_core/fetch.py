@@ -16,7 +16,9 @@ What it guarantees:
 * bytes of page buffers handed out (``room``) never exceed ``room_bytes_max``;
 * every reader gets exactly one outcome for each page it wants, unless it leaves, also at the end;
 * a reader that leaves fails nobody; a GET that nobody wants any more is not started;
-* pages that arrived before a GET failed are kept: the retry asks for the rest.
+* pages that arrived before a GET failed are kept: the retry asks for the rest;
+* a GET of which a page takes longer than ``page_seconds_max`` is broken off, however little of it trickles
+  in, so that it keeps its pages from nobody.
 
 **Room.** A GET reserves the bytes of its pages when it starts and keeps them over its retries.
 What was delivered belongs to the driver, which says ``RoomReturned`` when the last holder of a
@@ -180,7 +182,7 @@ class FetchScheduler:
                 opened.move("opened", GetState.IN_FLIGHT)
                 opened.etag, opened.object_size = etag, size
             case PageArrived():
-                self._page_arrived(event, actions)
+                self._page_arrived(event, now, actions)
             case GetEnded(get):
                 self._get_ended(get, actions)
             case GetFailed(get, failure):
@@ -196,13 +198,16 @@ class FetchScheduler:
             case Tick():
                 pass
         self._now = now
+        self._break_off_late(now, actions)
         self._start_what_may(now, actions)
         return tuple(actions)
 
     def next_deadline(self) -> float | None:
-        """When budget comes back for what waits for it, a retry is due, or a reader is quiet for too long."""
-        resting = (get.due for get in self._resting)
-        due = min((self._slots.next_deadline(), self._calls.next_due(), self._quiet_at(), *resting))
+        """When budget comes back for what waits for it, a retry is due, a page is late, a reader quiet."""
+        times = [self._slots.next_deadline(), self._calls.next_due(), self._quiet_at()]
+        times += (get.due for get in self._resting)
+        times += (get.page_due for get in self._gets.values())
+        due = min(times)
         return None if due == float("inf") else due
 
     def is_wanted(self, page: PageKey) -> bool:
@@ -467,18 +472,20 @@ class FetchScheduler:
         get.move("start", GetState.IN_FLIGHT)
         get.attempt += 1
         get.arrived_stop = get.page_start
+        get.page_due = now + self.limits.page_seconds_max
         self._gets_started += 1
         if get.attempt > 1 or any(self._page(get, page_id).crc_attempts for page_id in get.pages):
             self._gets_retried += 1
         actions.append(StartGet(get.number, get.source, get.page_start, get.page_stop, get.attempt))
 
-    def _page_arrived(self, event: PageArrived, actions: list[FetchAction]) -> None:
+    def _page_arrived(self, event: PageArrived, now: float, actions: list[FetchAction]) -> None:
         get = self._get(event.get, "arrived")
         page_id = event.page_id
         if page_id != get.arrived_stop or page_id >= get.page_stop:
             raise ContractViolation(f"GET {get.number}: page {page_id} arrived out of order")
         get.move("arrived", GetState.IN_FLIGHT)
         get.arrived_stop += 1
+        get.page_due = now + self.limits.page_seconds_max
         expected = get.source.file.page_crc32c(page_id)
         if event.crc32c == expected:
             self._pages_delivered += 1
@@ -497,6 +504,15 @@ class FetchScheduler:
         else:
             self._fail_page(get, page_id, corrupt_page(get, page_id, expected, event.crc32c), actions)
 
+    def _break_off_late(self, now: float, actions: list[FetchAction]) -> None:
+        for get in self._gets.values():
+            if get.page_due <= now:
+                get.page_due = float("inf")
+                seconds = self.limits.page_seconds_max
+                detail = f"GET was broken off: page {get.arrived_stop} took more than {seconds:g} seconds"
+                late = StoreFailure(kind=FailureKind.TIMED_OUT, detail=detail)
+                actions.append(BreakOffGet(get.number, late))
+
     def _get_ended(self, number: int, actions: list[FetchAction]) -> None:
         get = self._get(number, "ended")
         if get.arrived_stop != get.page_stop:
@@ -511,6 +527,7 @@ class FetchScheduler:
         get = self._get(number, "failed")
         self._slots.end()
         self._count(failure.kind.value)
+        get.page_due = float("inf")
         self._ask_again(get)
         get.page_start = get.arrived_stop
         delay = self.retry.delay(failure, get.attempt, self.rng) if get.pages else None
@@ -614,7 +631,7 @@ class FetchScheduler:
                     actions.append(FailPage(get.source, page_id, readers, CLOSING))
             self._shed(get)
             if get.state is GetState.IN_FLIGHT:
-                actions.append(BreakOffGet(get.number))
+                actions.append(BreakOffGet(get.number, CLOSING))
         self._waits.clear()
         self._dropped.clear()
         self._heard_at.clear()

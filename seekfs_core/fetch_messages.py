@@ -19,6 +19,8 @@ class FetchLimits:
     inflight_gets_max: int
     room_bytes_max: int
     coalesce_bytes: int
+    page_seconds_max: float
+    """How long one page of a GET may take: a store that trickles never falls silent."""
 
     @property
     def ahead_bytes(self) -> int:
@@ -272,9 +274,10 @@ class RefuseRoom:
 
 @frozen
 class BreakOffGet:
-    """Read no further of this GET's answer, and report it as failed."""
+    """Read no further of this GET's answer, and report it as failed with this."""
 
     get: int
+    failure: StoreFailure
 
 
 @frozen

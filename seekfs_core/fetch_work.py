@@ -59,6 +59,7 @@ class Get:
     attempt: int = 0
     has_room: bool = False
     due: float = 0.0
+    page_due: float = float("inf")  # When the page that comes next has taken too long; in flight only.
     arrived_stop: int = 0  # Pages [page_start, arrived_stop) have come in during this attempt.
     refused: list[int] = field(factory=list)  # Pages of this attempt whose checksum was wrong.
     etag: str | None = None

@@ -13,6 +13,15 @@ from attrs import define, field
 
 from seekfs_core.errors import DeadlineExceeded
 
+PAGE_SECONDS_MIN = 5.0
+"""A store that is merely slow is not begun with again and again, whoever is in a hurry."""
+
+
+def page_seconds(wait_seconds_max: float) -> float:
+    """How long a page may take to come, where readers wait for one ``wait_seconds_max``: half of it, so that
+    another GET may still be in time."""
+    return max(PAGE_SECONDS_MIN, wait_seconds_max / 2)
+
 
 @define
 class Patience:

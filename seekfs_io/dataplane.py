@@ -35,7 +35,7 @@ from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import FetchLimits, FetchStatistics
 from seekfs_core.manifest import FileEntry, Manifest
 from seekfs_core.pages import page_key
-from seekfs_core.patience import Patience
+from seekfs_core.patience import Patience, page_seconds
 from seekfs_core.plan import ReadPlan, plan_read
 from seekfs_core.readiness import Readiness, readiness_of
 from seekfs_core.resolver import ManifestResolver
@@ -130,6 +130,7 @@ class DataPlane:
             inflight_gets_max=s3.max_inflight_gets,
             room_bytes_max=cache.inflight_bytes,
             coalesce_bytes=s3.range_coalesce_max_bytes,
+            page_seconds_max=page_seconds(config.api.request_deadline_sec),
         )
         scheduler = FetchScheduler(
             limits=limits,

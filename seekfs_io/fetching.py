@@ -178,7 +178,8 @@ class Fetcher:
         self._alarm_at: float | None = None
         self._written = threading.Condition(self._lock)
         self._closed = False
-        self._broken_off: set[int] = set()
+        self._broken_off: dict[int, StoreFailure] = {}
+        self._bodies: dict[int, ObjectReader] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._calls: dict[int, _Call] = {}
         self._arrived: dict[tuple[int, int], PageBuffer] = {}
@@ -365,8 +366,10 @@ class Fetcher:
                 self._inboxes[read].letters.put(RoomGranted(length))
             case RefuseRoom(read, length):
                 self._inboxes[read].letters.put(RoomRefused(length))
-            case BreakOffGet(get):
-                self._broken_off.add(get)
+            case BreakOffGet(get, failure):
+                self._broken_off[get] = failure
+                if (body := self._bodies.get(get)) is not None:
+                    jobs.append(body.abort)
             case DropAhead(read, lost):
                 inbox = self._inboxes[read]
                 for buffer in inbox.take_all():
@@ -440,23 +443,37 @@ class Fetcher:
 
     def _get(self, get: StartGet) -> None:
         """One GET: every page is checked and handed over as soon as it is in."""
-        file = get.source.file
+        key = get.source.file.storage_key
+        outcome: FetchEvent = GetEnded(get.get)
         try:
             self._check_not_broken_off(get)
-            with self._store.get(file.storage_key, start=get.start, stop=get.stop) as body:
-                self._tell(GetOpened(get.get, body.etag, body.size))
-                for page_id in range(get.page_start, get.page_stop):
-                    start, stop = file.page_extent(page_id)
-                    self._receive_page(get, page_id, body, stop - start)
+            with self._store.get(key, start=get.start, stop=get.stop) as body:
+                self._receive_pages(get, body)
         except StoreError as error:
-            log.info("GET failed: %s", error, extra={"event": "get_failed", "key": file.storage_key})
-            self._tell(GetFailed(get.get, error.failure))
+            failure = self._broken_off.get(get.get, error.failure)
+            log.info("GET failed: %s", failure.detail, extra={"event": "get_failed", "key": key})
+            outcome = GetFailed(get.get, failure)
         except Exception as error:
             # A bug, but not one that may leave readers waiting for ever.
-            log.exception("GET of %r", file.storage_key)
-            self._tell(GetFailed(get.get, bug_of(error)))
-        else:
-            self._tell(GetEnded(get.get))
+            log.exception("GET of %r", key)
+            outcome = GetFailed(get.get, bug_of(error))
+        with self._lock:
+            self._broken_off.pop(get.get, None)
+            jobs = self._feed(outcome)
+        run_all(jobs)
+
+    def _receive_pages(self, get: StartGet, body: ObjectReader) -> None:
+        with self._lock:
+            self._bodies[get.get] = body
+            jobs = self._feed(GetOpened(get.get, body.etag, body.size))
+        run_all(jobs)
+        try:
+            for page_id in range(get.page_start, get.page_stop):
+                start, stop = get.source.file.page_extent(page_id)
+                self._receive_page(get, page_id, body, stop - start)
+        finally:
+            with self._lock:
+                del self._bodies[get.get]
 
     def _receive_page(self, get: StartGet, page_id: int, body: ObjectReader, length: int) -> None:
         buffer = self._ram.take(length)
@@ -486,8 +503,8 @@ class Fetcher:
         return crc
 
     def _check_not_broken_off(self, get: StartGet) -> None:
-        if get.get in self._broken_off:
-            raise StoreError(CLOSING)
+        if (failure := self._broken_off.get(get.get)) is not None:
+            raise StoreError(failure)
 
     def _run_call(self, number: int) -> None:
         with self._lock:

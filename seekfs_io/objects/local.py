@@ -81,6 +81,9 @@ class LocalReader:
         self._position += count
         return count
 
+    def abort(self) -> None:
+        """A read of a disk cannot be broken off; it ends by itself."""
+
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:

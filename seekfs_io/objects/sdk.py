@@ -7,6 +7,7 @@ the child begins with a pool of its own.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import ssl
@@ -118,6 +119,13 @@ class SdkReader:
         if self._position == self.stop:
             self._finish()
         return count
+
+    def abort(self) -> None:
+        response = self._response
+        if response is not None:
+            # It may have been read to its end, or closed, in this very moment.
+            with contextlib.suppress(ValueError, RuntimeError, OSError):
+                response.shutdown()
 
     def _finish(self) -> None:
         """The body has been read to its end: its connection can serve another request."""

@@ -60,6 +60,9 @@ def _as_owed(action: FetchAction) -> FetchAction:
     if isinstance(action, FailPage):
         assert action.failure.kind is FailureKind.CLOSING
         return evolve(action, reads=tuple(sorted(action.reads)), failure=THE_END)
+    if isinstance(action, BreakOffGet):
+        assert action.failure.kind is FailureKind.CLOSING
+        return evolve(action, failure=THE_END)
     if isinstance(action, FailCall):
         assert action.failure.kind is FailureKind.CLOSING
         return evolve(action, failure=THE_END)
@@ -90,6 +93,9 @@ class Flight:
 
     start: StartGet
     left: deque[int]
+    moved_at: float
+    """When it was started, or a page of it came last."""
+    is_late: bool = False
     refused: list[int] = field(factory=list)
 
 
@@ -130,12 +136,18 @@ class Watched:
         burst: int = 1000,
         attempts: int = 3,
         backoff: float = 0.1,
+        page_seconds: float = 1e9,
         now: float = 0.0,
         seed: int = 1,
     ) -> Watched:
         """A scheduler whose limits do not matter unless they are given."""
         scheduler = FetchScheduler(
-            limits=FetchLimits(inflight_gets_max=inflight, room_bytes_max=room, coalesce_bytes=coalesce),
+            limits=FetchLimits(
+                inflight_gets_max=inflight,
+                room_bytes_max=room,
+                coalesce_bytes=coalesce,
+                page_seconds_max=page_seconds,
+            ),
             budget=GetBudget(rate, burst),
             retry=RetryPolicy(attempts_max=attempts, backoff_seconds_initial=backoff),
             rng=random.Random(seed),
@@ -238,7 +250,7 @@ class Watched:
                 readers = tuple(sorted(page.readers))
                 self.last_words.append(FailPage(page.source, page.page_id, readers, THE_END))
             page.readers.clear()
-        self.last_words += [BreakOffGet(get) for get in self.flights]
+        self.last_words += [BreakOffGet(get, THE_END) for get in self.flights]
         self.last_words += [RefuseRoom(read, length) for read, length in self.room_requests]
         self.room_requests.clear()
         for call, in_flight in list(self.calls.items()):
@@ -253,6 +265,7 @@ class Watched:
         flight = self.flights[event.get]
         source = flight.start.source
         assert flight.left.popleft() == event.page_id
+        flight.moved_at, flight.is_late = self.now, False
         key = page_key(source.key, event.page_id)
         page = self.pages[key]
         page.under_way = None
@@ -327,6 +340,12 @@ class Watched:
         if isinstance(action, FailPage):
             self.seen[f"page failed: {action.failure.kind.value}"] += 1
         match action:
+            case BreakOffGet(get, StoreFailure(kind=FailureKind.TIMED_OUT)):
+                flight = self.flights[get]
+                assert not flight.is_late, "it is broken off already"
+                assert self.now >= flight.moved_at + self.scheduler.limits.page_seconds_max
+                flight.is_late = True
+                self.seen["too slow"] += 1
             case FailPage() | RefuseRoom() | BreakOffGet() | FailCall() if self.closed:
                 self.last_words.remove(_as_owed(action))
             case StartGet() | StartCall() | GrantRoom() | DropAhead() if self.closed:
@@ -395,7 +414,7 @@ class Watched:
             self.seen["retried"] += page.asked > 1 + page.wrong
             # Every request for it counts, and one more where its checksum was wrong.
             assert page.asked <= self.scheduler.retry.attempts_max + (page.wrong > 0)
-        self.flights[start.get] = Flight(start, deque(ids))
+        self.flights[start.get] = Flight(start, deque(ids), self.now)
         self._check_slot()
 
     def _check_slot(self) -> None:
@@ -432,6 +451,9 @@ class Watched:
         assert statistics.gets_started + statistics.calls_started == len(self.starts) - self.calls_not_made
         due = self.scheduler.next_deadline()
         assert due is None or due > self.now, "a deadline that has passed would wake the driver for ever"
+        for flight in self.flights.values():
+            late_at = flight.moved_at + self.scheduler.limits.page_seconds_max
+            assert flight.is_late or self.closed or self.now < late_at, "it takes too long"
         for key, page in self.pages.items():
             assert self.scheduler.is_wanted(key)
             assert page.readers or page.under_way is not None

@@ -366,7 +366,7 @@ class Node:
     calls: list[int] = field(factory=list)
     calls_in_flight: list[int] = field(factory=list)
     gets: dict[int, StartGet] = field(factory=dict)
-    broken_off: set[int] = field(factory=set)
+    broken_off: dict[int, FailureKind] = field(factory=dict)
     write_behind: WriteBehind = field(init=False)
     _found: dict[PageKey, Buffer] = field(factory=dict)
     _in_ram: OrderedDict[PageKey, Buffer] = field(factory=OrderedDict)
@@ -475,8 +475,8 @@ class Node:
                 self._reader(read).inbox.append(Granted(length))
             case RefuseRoom(read, length):
                 self._reader(read).inbox.append(Refused(length))
-            case BreakOffGet(get):
-                self.broken_off.add(get)
+            case BreakOffGet(get, failure):
+                self.broken_off[get] = failure.kind
             case DropAhead(read, lost):
                 self._reader(read).drop_at_hand()
                 self._reader(read).inbox.append(Dropped(lost))
@@ -513,7 +513,7 @@ class Node:
         """Everything that could happen now without anything going wrong."""
         moves: list[Move] = [("read", reader.step) for reader in self.readers if reader.can_step]
         moves += [("get", partial(self.go_on, get)) for get in self.gets if get not in self.broken_off]
-        moves += [("broken off", partial(self.fail, get, FailureKind.CLOSING)) for get in self.broken_off]
+        moves += [("broken off", partial(self.fail, get, kind)) for get, kind in self.broken_off.items()]
         moves += [("call", partial(self.end_call, call)) for call in self.calls_in_flight]
         moves += [
             ("call not made", partial(self.end_call, call, CallNotMade(call)))
@@ -544,6 +544,7 @@ class Node:
         left = self.watched.flights[get].left
         if not left:
             del self.gets[get]
+            self.broken_off.pop(get, None)  # It came to its end before it could be.
             self.feed(GetEnded(get))
             return
         if left[0] == start.page_start:
@@ -553,7 +554,7 @@ class Node:
 
     def fail(self, get: int, kind: FailureKind) -> None:
         del self.gets[get]
-        self.broken_off.discard(get)
+        self.broken_off.pop(get, None)
         self.feed(GetFailed(get, StoreFailure(kind=kind, detail="it failed")))
 
     def call(self) -> None:

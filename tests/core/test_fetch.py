@@ -13,6 +13,7 @@ from attrs import evolve
 
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.fetch_messages import (
+    BreakOffGet,
     CallEnded,
     CallFailed,
     CallLeft,
@@ -358,11 +359,34 @@ def test_failures_that_come_together_are_retried_apart() -> None:
     watched = Watched.make(coalesce=1, backoff=1.0)
     for get in gets(watched.feed(PagesWanted(1, source_of(20), tuple(range(20))), 1.0)):
         watched.feed(GetFailed(get.get, failure()))
-    dues = set()
-    while (due := watched.scheduler.next_deadline()) is not None:
-        dues.add(due)
-        watched.feed(Tick(), due)
-    assert len(dues) == 20
+    for _ in range(20):
+        due = watched.scheduler.next_deadline()
+        assert due is not None
+        assert len(gets(watched.feed(Tick(), due))) == 1
+
+
+def test_a_get_that_trickles_is_broken_off_and_made_again_for_the_rest() -> None:
+    watched = Watched.make(page_seconds=10.0, backoff=1.0)
+    (get,) = gets(watched.feed(PagesWanted(1, source_of(3), (0, 1, 2)), 1.0))
+    assert watched.scheduler.next_deadline() == 11.0
+    watched.feed(PageArrived(get.get, 0, 0), 9.0)
+    assert watched.feed(Tick(), 18.9) == ()
+    (late,) = watched.feed(Tick(), 19.0)
+    assert isinstance(late, BreakOffGet)
+    assert late.failure.kind is FailureKind.TIMED_OUT
+    assert "page 1 took more than 10 seconds" in late.failure.detail
+    assert watched.scheduler.next_deadline() is None  # It is the driver's turn.
+    watched.feed(GetFailed(late.get, late.failure), 19.5)
+    (again,) = gets(watched.feed(Tick(), 21.0))
+    assert (again.page_start, again.page_stop) == (1, 3)
+
+
+def test_a_get_that_moves_may_take_as_long_as_it_likes() -> None:
+    watched = Watched.make(page_seconds=10.0)
+    (get,) = gets(watched.feed(PagesWanted(1, source_of(9), tuple(range(9))), 1.0))
+    for page_id in range(9):
+        watched.feed(PageArrived(get.get, page_id, page_id), 10.0 + 9 * page_id)
+    assert watched.feed(GetEnded(get.get), 100.0) == ()
 
 
 # --- checksums ------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ def simulate(choose: Callable[[int], int], steps: int) -> Node:
         rate=(1.0, 7.0, 1000.0)[choose(3)],
         burst=1 + choose(5),
         attempts=1 + choose(3),
+        page_seconds=(0.5, 5.0, 1e9)[choose(3)],
         seed=choose(100),
         now=float(choose(1000)),
     )
@@ -93,7 +94,7 @@ def test_everything_that_was_promised_holds_and_everything_ends() -> None:
     actions = get_args(FetchAction)
     kinds = {f"page failed: {kind.value}" for kind in FailureKind}
     wanted = {action.__name__ for action in actions} | kinds
-    assert wanted | {"shared", "retried", "asked again for its checksum", "quiet"} <= seen.keys()
+    assert wanted | {"shared", "retried", "asked again for its checksum", "quiet", "too slow"} <= seen.keys()
 
 
 @given(st.data())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seekfs_core.patience import Patience
+from seekfs_core.patience import PAGE_SECONDS_MIN, Patience, page_seconds
 
 
 def test_each_wait_has_the_whole_bound() -> None:
@@ -29,3 +29,8 @@ def test_it_says_what_was_waited_for() -> None:
     error = Patience(2.0, "the manifest of 'dev'").spent(ns="dev")
     assert error.detail == "waited 2 seconds for the manifest of 'dev' (api.request_deadline_sec)"
     assert error.context == {"ns": "dev"}
+
+
+def test_a_page_that_is_late_leaves_time_for_another_try() -> None:
+    assert page_seconds(120.0) == 60.0
+    assert page_seconds(0.2) == PAGE_SECONDS_MIN

@@ -13,11 +13,15 @@ from attrs import evolve
 
 from seekfs_core.errors import CeilingExceeded, FailureKind, PageCorrupt, StoreFailure
 from seekfs_core.plan import plan_read
+from seekfs_io.config import ApiConfig, CacheConfig, Config, L2Config
 from seekfs_io.dataplane import DataPlane
+from seekfs_io.objects import open_store
 from seekfs_io.pages.segmentstore import SegmentStore
+from tests.conftest import S3ConfigFactory
 from tests.io.planes import MIB, PAGE, Planes, all_room_returns, read, until
 from tests.io.troubled_store import TroubledStore
 from tests.support.dataset import File, some_bytes, write_dataset
+from tests.support.passthrough import Match, PassThrough, Plan
 
 LONG = 2 * PAGE
 """Pages of this length are more than an L1 of 0.1 MiB keeps: they are on disk alone."""
@@ -142,8 +146,8 @@ def test_memory_that_somebody_still_looks_at_is_nobody_elses(store: TroubledStor
     for _ in range(20):
         assert read(plane, [("b", 0, LONG)]) == second
     assert bytes(export) == first
-    statistics = plane.statistics()
-    assert (statistics.fetch.in_flight, statistics.reads) == (0, 21)
+    assert plane.statistics().reads == 21
+    until(lambda: plane.statistics().fetch.in_flight == 0)
     export.release()
     stream._let_go()
 
@@ -249,3 +253,50 @@ def test_a_disk_that_hangs_while_a_manifest_is_kept_holds_up_no_reader(
             assert read(plane, [("a", 0, len(name))], name) == name.encode()
     finally:
         hanging.set()
+
+
+def test_a_store_that_trickles_is_given_up_and_keeps_the_page_from_nobody(
+    s3_config: S3ConfigFactory, passthrough: PassThrough, ns: str, tmp_path: Path
+) -> None:
+    """Bytes come all the time, so that no read of them times out: the page does not."""
+    data = some_bytes(PAGE)
+    config = s3_config(endpoint=passthrough.endpoint, retry_initial_backoff_ms=1, read_timeout_sec=30)
+    direct = open_store(s3_config())
+    write_dataset(direct, ns, {"a": File(data, PAGE)})
+    direct.close()
+    gates = [threading.Event() for _ in range(60)]
+    trickle = Plan(hold_body=tuple((1000 * at, gate) for at, gate in enumerate(gates, 1)))
+    passthrough.when(Match(method="GET", key=f"namespaces/{ns}/files/a"), trickle, times=1)
+    plane = DataPlane(
+        Config(
+            cache=CacheConfig(
+                slab_size_mib=PAGE / MIB,
+                l1_memory_gib=1 / 64,
+                l2_ssd_gib=1 / 4,
+                inflight_mib=8,
+                l2=L2Config(segment_path=str(tmp_path / "l2")),
+            ),
+            s3=config,
+            api=ApiConfig(request_deadline_sec=12),
+        )
+    )
+    stopped = threading.Event()
+
+    def open_gates() -> None:
+        for gate in gates:
+            if stopped.wait(0.25):
+                break
+            gate.set()
+
+    drip = threading.Thread(target=open_gates)
+    drip.start()
+    try:
+        assert read(plane, [("a", 0, PAGE)], ns) == data
+    finally:
+        stopped.set()
+        drip.join()
+        for gate in gates:
+            gate.set()
+        plane.close(5)
+    assert plane.statistics().fetch.outcomes["timed_out"] == 1
+    assert len(passthrough.gets(f"namespaces/{ns}/files/a")) == 2

@@ -41,6 +41,9 @@ class Body:
         self._given += count
         return count
 
+    def abort(self) -> None:
+        self.inner.abort()
+
     def close(self) -> None:
         self.inner.close()
 
