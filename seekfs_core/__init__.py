@@ -47,6 +47,7 @@ Reading:
 | ``room``        | an account of the memory of page buffers |
 | ``buffers``     | which ceiling each buffer is charged to, who finds it, and when its memory is free |
 | ``budget``      | when the next request may start |
+| ``pace``        | how fast a store is asked that wants to be asked less |
 | ``slots``       | an account of the requests under way |
 | ``closing``     | how the time of the end is divided |
 | ``retry``       | whether and when a failed request is made again |

@@ -184,11 +184,11 @@ class FetchScheduler:
             case PageArrived():
                 self._page_arrived(event, now, actions)
             case GetEnded(get):
-                self._get_ended(get, actions)
+                self._get_ended(get, now)
             case GetFailed(get, failure):
                 self._get_failed(get, failure, now, actions)
             case CallEnded(call):
-                self._call_ended(call)
+                self._call_ended(call, now)
             case CallFailed(call, failure):
                 self._call_failed(call, failure, now, actions)
             case CallNotMade(call):
@@ -223,6 +223,7 @@ class FetchScheduler:
             pages_refused=self._pages_refused,
             outcomes=dict(self._outcomes),
             budget_waits=self._slots.budget_waits,
+            rate_per_second=self._slots.rate(self._now),
             in_flight=self._slots.in_flight,
             queued=len(self._get_queue) + len(self._retry_queue) + self._calls.queued,
             room_bytes_used=self._room.bytes_used,
@@ -513,11 +514,11 @@ class FetchScheduler:
                 late = StoreFailure(kind=FailureKind.TIMED_OUT, detail=detail)
                 actions.append(BreakOffGet(get.number, late))
 
-    def _get_ended(self, number: int, actions: list[FetchAction]) -> None:
+    def _get_ended(self, number: int, now: float) -> None:
         get = self._get(number, "ended")
         if get.arrived_stop != get.page_stop:
             raise ContractViolation(f"GET {number} ended before page {get.arrived_stop}")
-        self._slots.end()
+        self._slots.end(now)
         self._count("ok")
         get.move("ended", GetState.OVER)
         del self._gets[number]
@@ -525,7 +526,7 @@ class FetchScheduler:
 
     def _get_failed(self, number: int, failure: StoreFailure, now: float, actions: list[FetchAction]) -> None:
         get = self._get(number, "failed")
-        self._slots.end()
+        self._slots.end(now, failure)
         self._count(failure.kind.value)
         get.page_due = float("inf")
         self._ask_again(get)
@@ -595,21 +596,21 @@ class FetchScheduler:
         if self._closing:
             actions.extend(self._calls.fail_all(CLOSING))
 
-    def _call_ended(self, number: int) -> None:
+    def _call_ended(self, number: int, now: float) -> None:
         self._calls.ended(self._calls.landed(number))
-        self._slots.end()
+        self._slots.end(now)
         self._count("ok")
 
     def _call_not_made(self, number: int) -> None:
         self._calls.ended(self._calls.landed(number))
-        self._slots.end()
+        self._slots.give_back()
         self._calls_started -= 1
 
     def _call_failed(
         self, number: int, failure: StoreFailure, now: float, actions: list[FetchAction]
     ) -> None:
         call = self._calls.landed(number)
-        self._slots.end()
+        self._slots.end(now, failure)
         self._count(failure.kind.value)
         actions.extend(self._calls.failed(call, failure, now))
 

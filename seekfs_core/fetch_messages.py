@@ -314,6 +314,8 @@ class FetchStatistics:
     pages_refused: int
     outcomes: dict[str, int]
     budget_waits: int
+    rate_per_second: float
+    """Requests that may start a second now: the budget's, or less while the store wants to be asked less."""
     in_flight: int
     queued: int
     room_bytes_used: int

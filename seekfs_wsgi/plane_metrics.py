@@ -60,6 +60,11 @@ def _store(statistics: PlaneStatistics) -> Iterator[Metric]:
     yield _count(
         "get_budget_waits", "Times that a request had to wait for the GET budget", fetch.budget_waits
     )
+    yield _gauge(
+        "store_request_rate_ceiling",
+        "Requests that may start a second: the budget's rate, or less after 503 and 429",
+        fetch.rate_per_second,
+    )
     yield _gauge("store_requests_in_flight", "Requests to the object store now", fetch.in_flight)
     yield _gauge("store_requests_queued", "Requests to the object store that wait to begin", fetch.queued)
     yield _gauge("inflight_bytes", "Page buffers in use, in bytes", fetch.room_bytes_used)

@@ -66,6 +66,11 @@ from tests.core.model_fetch import Watched
 LOOKS_MAX = 1000
 
 
+def _failure(kind: FailureKind) -> StoreFailure:
+    """As a store fails: busy ones want to be asked less."""
+    return StoreFailure(kind=kind, detail="it failed", status=503 if kind is FailureKind.BUSY else None)
+
+
 @define(eq=False)
 class Buffer:
     length: int
@@ -555,7 +560,7 @@ class Node:
     def fail(self, get: int, kind: FailureKind) -> None:
         del self.gets[get]
         self.broken_off.pop(get, None)
-        self.feed(GetFailed(get, StoreFailure(kind=kind, detail="it failed")))
+        self.feed(GetFailed(get, _failure(kind)))
 
     def call(self) -> None:
         call, self._next_call = self._next_call, self._next_call + 1
@@ -578,7 +583,7 @@ class Node:
 
     def fail_call(self, call: int, kind: FailureKind) -> None:
         self.calls_in_flight.remove(call)
-        self.feed(CallFailed(call, StoreFailure(kind=kind, detail="it failed")))
+        self.feed(CallFailed(call, _failure(kind)))
 
     def return_room(self, at: int) -> None:
         self.feed(RoomReturned(self.late.pop(at)))

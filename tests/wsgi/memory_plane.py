@@ -135,6 +135,7 @@ class MemoryPlane:
             pages_refused=3,
             outcomes={"ok": 9, "busy": 2},
             budget_waits=4,
+            rate_per_second=200.0,
             in_flight=5,
             queued=6,
             room_bytes_used=700,

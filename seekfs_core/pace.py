@@ -1,0 +1,98 @@
+"""How fast a node asks a store that wants to be asked less: down at once, and back up fully.
+
+S3 answers 503 ``SlowDown`` (or 429) when it is asked too often. Retrying each request later is not enough for
+that: every other request goes on at the node's whole budget, and is refused too. So where a good part of the
+answers of a second were such refusals, the pace falls to half of what was really asked in that second, and
+goes on falling for as long as that is so. From the last refusal on it grows by half every second, until it is
+no longer what holds anybody up. A single refusal among many answers changes nothing: stores refuse a little
+while they spread their load.
+
+The budget (``seekfs_core.budget``) is a bound that always holds; the pace is beneath it, and only while there
+is trouble.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from attrs import define, field
+
+from seekfs_core.errors import StoreFailure
+
+REFUSALS = frozenset({429, 503})
+"""Statuses that say: too often. A 500 is a fault of the store, however often that is asked."""
+
+WINDOW_SECONDS = 1.0
+"""What is counted together; one cut in so long, however many requests were refused at once."""
+
+REFUSED_SHARE_MIN = 0.1
+"""From this share of a window's answers on, refusals mean that the pace is too high."""
+
+CUT = 0.5
+GROWTH_PER_SECOND = 1.5
+RATE_MIN = 1.0
+"""Requests per second that are made whatever the store says, to hear when it is well again."""
+
+
+@define
+class Pace:
+    """See the module's text. ``rate_max`` is the budget's rate; times are monotonic seconds."""
+
+    rate_max: float
+    _rate: float = field(init=False)
+    _since: float = field(default=float("-inf"), init=False)
+    """``_rate`` was right then, and has grown since."""
+    _cut_at: float = field(default=float("-inf"), init=False)
+    _next_at: float = field(default=float("-inf"), init=False)
+    _starts: deque[float] = field(factory=deque, init=False)
+    _answers: deque[tuple[float, bool]] = field(factory=deque, init=False)
+    """When, and whether it was a refusal."""
+
+    def __attrs_post_init__(self) -> None:
+        self._rate = self.rate_max
+
+    def rate(self, now: float) -> float:
+        """Requests per second that may start at ``now``; ``rate_max`` where there is no trouble."""
+        if self._rate >= self.rate_max:
+            return self.rate_max
+        # The exponent is capped because a float overflows; the rate is capped long before.
+        growth: float = GROWTH_PER_SECOND ** min(now - self._since, 256.0)
+        return min(self.rate_max, self._rate * growth)
+
+    def ready_at(self, now: float) -> float:
+        """When the next request may start; not after ``now`` where there is no trouble."""
+        return float("-inf") if self.rate(now) >= self.rate_max else self._next_at
+
+    def started(self, now: float) -> None:
+        """A request that may start does."""
+        self._forget_before(now - WINDOW_SECONDS)
+        self._starts.append(now)
+        rate = self.rate(now)
+        if rate >= self.rate_max:
+            self._rate = self.rate_max
+        else:
+            self._next_at = now + 1.0 / rate
+
+    def answered(self, failure: StoreFailure | None, now: float) -> None:
+        """A request has ended, with ``failure`` if that is how."""
+        self._forget_before(now - WINDOW_SECONDS)
+        is_refusal = failure is not None and failure.status in REFUSALS
+        self._answers.append((now, is_refusal))
+        if not is_refusal:
+            return
+        refusals = sum(refused for _, refused in self._answers)
+        if refusals < REFUSED_SHARE_MIN * len(self._answers):
+            return
+        if now >= self._cut_at + WINDOW_SECONDS:
+            asked = min(self.rate(now), len(self._starts) / WINDOW_SECONDS)
+            self._rate = max(min(RATE_MIN, self.rate_max), asked * CUT)
+            self._cut_at = now
+            self._next_at = max(self._next_at, now + 1.0 / self._rate)
+        # It grows from the last refusal on.
+        self._since = now
+
+    def _forget_before(self, since: float) -> None:
+        while self._starts and self._starts[0] <= since:
+            self._starts.popleft()
+        while self._answers and self._answers[0][0] <= since:
+            self._answers.popleft()
