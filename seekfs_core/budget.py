@@ -9,14 +9,39 @@ A budget starts *empty*, with no burst saved up: a process that was just restart
 know what its predecessor spent, and this way the bound holds across the restart too. At the
 default of 200 per second the burst is back after a tenth of a second.
 
+What the budget pays for is every request that reads (``is_charged``). Writes are free: there are few of
+them, and none on a training node, which is what ``s3.get_budget_per_sec`` is there for.
+
 Source: ITU-T I.371, annex A (virtual scheduling).
 """
 
 from __future__ import annotations
 
-from typing import NewType
+import enum
+from typing import NewType, assert_never
 
 from attrs import field, frozen, validators
+
+
+class RequestKind(enum.Enum):
+    """What a request asks of the store."""
+
+    GET = "the bytes of an object"
+    HEAD = "what is known of an object"
+    LIST = "a page of a listing"
+    WRITE = "to make, join or forget something"
+
+
+def is_charged(kind: RequestKind) -> bool:
+    """Whether the budget pays for such a request, and it waits for its turn."""
+    match kind:
+        case RequestKind.GET | RequestKind.HEAD | RequestKind.LIST:
+            return True
+        case RequestKind.WRITE:
+            return False
+        case _:
+            assert_never(kind)
+
 
 BudgetState = NewType("BudgetState", float)
 """The theoretical arrival time of the next request, in monotonic seconds."""

@@ -2,9 +2,10 @@
 
 What tools use that do one thing after the other: publishing, verifying, reading a manifest. (The
 daemon's GETs go through ``seekfs_core.fetch``, which decides the same things for many readers at
-once.) GETs, HEADs and listings are charged; writes are not, since the budget is one of GETs.
+once.) What is charged, and when it may start, is ``seekfs_core.budget``'s to say.
 
-Every method raises ``SeekfsError``; an absence and a refused create are answers, not errors.
+Every method raises ``SeekfsError``, but for the two that make a request once, which raise ``StoreError``;
+an absence and a refused create are answers, not errors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NoReturn, Self, TypeVar
 
 from attrs import frozen
 
-from seekfs_core.budget import BudgetState, GetBudget
+from seekfs_core.budget import BudgetState, GetBudget, RequestKind, is_charged
 from seekfs_core.creation import (
     Begin,
     Conditions,
@@ -38,7 +39,7 @@ from seekfs_core.listing import ListingProgress
 from seekfs_core.machine import Tick
 from seekfs_core.retry import RetryPolicy
 from seekfs_io.config import S3Config
-from seekfs_io.objects.base import ObjectStat, ObjectStore, StoreError
+from seekfs_io.objects.base import ListPage, ObjectStat, ObjectStore, StoreError
 from seekfs_io.objects.whole import Fetched, fetch_whole, fill
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class PatientStore:
         rng: random.Random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.store = store
+        self._store = store
         self.policy = policy
         self.rng = rng
         self.clock = clock
@@ -96,18 +97,21 @@ class PatientStore:
         if self._stopped.wait(max(0.0, seconds)):
             raise ShuttingDown("stopped while waiting for the store")
 
-    def charge(self) -> None:
-        """Wait until the budget allows one more GET, HEAD or listing."""
-        with self._lock:
-            self._spent, start_at = self._budget.take(self._spent, self.clock())
-        self.pause(start_at - self.clock())
+    def once(self, kind: RequestKind, request: Callable[[ObjectStore], T]) -> T:
+        """Make one request when the budget allows it, and not again; raises what it raises. Every request
+        of this store goes through here."""
+        if is_charged(kind):
+            with self._lock:
+                self._spent, start_at = self._budget.take(self._spent, self.clock())
+            self.pause(start_at - self.clock())
+        return request(self._store)
 
     # --- reading ----------------------------------------------------------------------------
 
     def stat(self, key: str) -> ObjectStat | None:
         """Size and ETag; None where there is no such object."""
         try:
-            return self._patiently(lambda: self.store.head(key), charged=True)
+            return self._patiently(RequestKind.HEAD, lambda store: store.head(key))
         except StoreError as error:
             if is_absence(error.failure):
                 return None
@@ -119,7 +123,9 @@ class PatientStore:
         One that is longer is cut after ``bytes_max + 1`` bytes: its reader refuses it then.
         """
         try:
-            return self._patiently(lambda: fetch_whole(self.store, key, bytes_max=bytes_max), charged=True)
+            return self._patiently(
+                RequestKind.GET, lambda store: fetch_whole(store, key, bytes_max=bytes_max)
+            )
         except StoreError as error:
             if is_absence(error.failure):
                 return None
@@ -133,13 +139,13 @@ class PatientStore:
         None where the object is no longer that of ``if_match``, or is gone.
         """
 
-        def read() -> ObjectStat:
-            with self.store.get(key, start=start, stop=start + len(view), if_match=if_match) as body:
+        def read(store: ObjectStore) -> ObjectStat:
+            with store.get(key, start=start, stop=start + len(view), if_match=if_match) as body:
                 fill(body, view)
                 return ObjectStat(key=key, size=body.size, etag=body.etag)
 
         try:
-            return self._patiently(read, charged=True)
+            return self._patiently(RequestKind.GET, read)
         except StoreError as error:
             if is_another_object(error.failure):
                 return None
@@ -149,9 +155,8 @@ class PatientStore:
         """Every object whose key starts with ``prefix``, once, in the store's order."""
         progress = ListingProgress(prefix, self.policy, self.rng)
         while not progress.is_over:
-            self.charge()
             try:
-                page = self.store.list_page(prefix, progress.token)
+                page = self._list_page(prefix, progress.token)
             except StoreError as error:
                 failure = error.failure
             else:
@@ -165,6 +170,9 @@ class PatientStore:
                 _explain(failure, prefix)
             self.pause(delay)
 
+    def _list_page(self, prefix: str, token: str | None) -> ListPage:
+        return self.once(RequestKind.LIST, lambda store: store.list_page(prefix, token))
+
     # --- writing ----------------------------------------------------------------------------
 
     def create(
@@ -176,17 +184,17 @@ class PatientStore:
         """
 
         def put(create_only: bool) -> str | None:
-            return self.store.put(key, body, if_none_match=create_only)
+            return self.once(RequestKind.WRITE, lambda store: store.put(key, body, if_none_match=create_only))
 
         return self._create(Write.PUT, key, put, size=len(body), conditions=conditions)
 
     def create_upload(self, key: str) -> str:
         """Begin a multipart upload; its id."""
-        return self._explained(key, lambda: self.store.create_upload(key))
+        return self._write(key, lambda store: store.create_upload(key))
 
     def upload_part(self, key: str, upload: str, number: int, body: bytes | memoryview) -> str:
         """Send part ``number`` (from 1); its ETag."""
-        return self._explained(key, lambda: self.store.upload_part(key, upload, number, body))
+        return self._write(key, lambda store: store.upload_part(key, upload, number, body))
 
     def complete_upload(
         self,
@@ -204,13 +212,17 @@ class PatientStore:
         """
 
         def join(create_only: bool) -> str | None:
-            return self.store.complete_upload(key, upload, etags, if_none_match=create_only)
+            return self.once(
+                RequestKind.WRITE,
+                lambda store: store.complete_upload(key, upload, etags, if_none_match=create_only),
+            )
 
         return self._create(Write.JOIN, key, join, size=size, conditions=conditions)
 
     def abort_upload(self, key: str, upload: str) -> None:
-        """Forget an upload. One request, even when stopped; raises ``StoreError``."""
-        self.store.abort_upload(key, upload)
+        """Forget an upload. One request, even when stopped; raises ``StoreError``, since whether it is made
+        again is for ``seekfs_core.parted_upload`` to say."""
+        self.once(RequestKind.WRITE, lambda store: store.abort_upload(key, upload))
 
     def _create(
         self,
@@ -261,21 +273,19 @@ class PatientStore:
         if self._stopped.is_set():
             raise ShuttingDown("stopped")
 
-    def _explained(self, key: str, request: Callable[[], T]) -> T:
+    def _write(self, key: str, request: Callable[[ObjectStore], T]) -> T:
         try:
-            return self._patiently(request)
+            return self._patiently(RequestKind.WRITE, request)
         except StoreError as error:
             _explain(error.failure, key)
 
-    def _patiently(self, request: Callable[[], T], *, charged: bool = False) -> T:
+    def _patiently(self, kind: RequestKind, request: Callable[[ObjectStore], T]) -> T:
         attempts = 0
         while True:
             self._go_on()
-            if charged:
-                self.charge()
             attempts += 1
             try:
-                return request()
+                return self.once(kind, request)
             except StoreError as error:
                 delay = self.policy.delay(error.failure, attempts, self.rng)
                 if delay is None:

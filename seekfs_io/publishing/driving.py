@@ -1,7 +1,7 @@
 """The driver of ``seekfs_core.publication``: carries out its requests, one after the other.
 
-Requests go to the store as they are, without ``PatientStore``'s retries: which request is made
-again, and what a lost answer means, is the machine's to say.
+Each request is made once, without ``PatientStore``'s retries: which one is made again, and what a lost
+answer means, is the machine's to say.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 
 from attrs import frozen
 
+from seekfs_core.budget import RequestKind
 from seekfs_core.errors import ManifestInvalid, SeekfsError, ShuttingDown, is_absence
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest, decode_manifest, pack_manifest
@@ -49,7 +50,7 @@ from seekfs_core.rebase import Change
 from seekfs_io.config import Config
 from seekfs_io.objects.base import StoreError
 from seekfs_io.objects.patient import PatientStore
-from seekfs_io.objects.whole import fetch_whole
+from seekfs_io.objects.whole import Fetched, fetch_whole
 
 
 class Publishing:
@@ -171,30 +172,34 @@ class Publishing:
         return Written()
 
     def _read_head(self, key: str) -> Event:
-        self._patient.charge()
-        try:
-            held = fetch_whole(self._patient.store, key, bytes_max=HEAD_BYTES_MAX)
-        except StoreError as error:
-            if is_absence(error.failure):
-                return HeadRead(None, None)
-            raise
-        return HeadRead(parse_head(held.stored), held.etag)
+        held = self._fetch(key, HEAD_BYTES_MAX)
+        return HeadRead(None, None) if held is None else HeadRead(parse_head(held.stored), held.etag)
 
     def _read_manifest(self, key: str, version: int) -> Event:
-        self._patient.charge()
-        try:
-            held = fetch_whole(self._patient.store, key, bytes_max=self._manifest_bytes_max)
-        except StoreError as error:
-            if is_absence(error.failure):
-                return ManifestRead(version, None)
-            raise
+        held = self._fetch(key, self._manifest_bytes_max)
+        if held is None:
+            return ManifestRead(version, None)
         manifest = decode_manifest(
             held.stored, ns=self._ns, version=version, max_bytes=self._manifest_bytes_max
         )
         return ManifestRead(version, manifest)
 
+    def _fetch(self, key: str, bytes_max: int) -> Fetched | None:
+        """None where there is no such object."""
+        try:
+            return self._patient.once(
+                RequestKind.GET, lambda store: fetch_whole(store, key, bytes_max=bytes_max)
+            )
+        except StoreError as error:
+            if not is_absence(error.failure):
+                raise
+        return None
+
     def _put(self, key: str, body: bytes, *, create_only: bool, if_match: str | None = None) -> None:
-        self._patient.store.put(key, body, if_none_match=create_only, if_match=if_match)
+        self._patient.once(
+            RequestKind.WRITE,
+            lambda store: store.put(key, body, if_none_match=create_only, if_match=if_match),
+        )
 
 
 def read_head(patient: PatientStore, ns: str) -> int | None:

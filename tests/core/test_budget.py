@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seekfs_core.budget import BudgetState, GetBudget
+from seekfs_core.budget import BudgetState, GetBudget, RequestKind, is_charged
 
 ROUNDING = 1e-4
 """Requests: what adding up intervals may be off by. At 4e6 seconds a float has steps of 5e-10 s, which at
@@ -115,3 +115,8 @@ def test_permits_are_not_given_back() -> None:
 def test_a_budget_that_lets_nothing_start_is_refused(rate: float, burst: int) -> None:
     with pytest.raises(ValueError, match="must be"):
         GetBudget(rate, burst)
+
+
+def test_what_reads_is_paid_for() -> None:
+    paid = {kind for kind in RequestKind if is_charged(kind)}
+    assert paid == {RequestKind.GET, RequestKind.HEAD, RequestKind.LIST}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from seekfs_core.budget import GetBudget
+from seekfs_core.budget import BudgetState, GetBudget, RequestKind
 from seekfs_core.creation import Conditions
 from seekfs_core.errors import ShuttingDown, StoreAnswered, StoreUnavailable
 from seekfs_core.retry import RetryPolicy
@@ -118,11 +118,11 @@ def test_a_range_that_breaks_off_is_read_again(
 
 
 def test_a_listing_that_breaks_off_goes_on_without_repeating(
-    patient: PatientStore, passthrough: PassThrough, ns: str
+    patient: PatientStore, passthrough: PassThrough, store: ObjectStore, ns: str
 ) -> None:
     names = [f"{ns}/{number:04}" for number in range(1005)]
     for name in names:
-        patient.store.put(name, b"")
+        store.put(name, b"")
 
     def is_second_page(exchange: Exchange) -> bool:
         return "continuation-token" in exchange.query
@@ -134,16 +134,45 @@ def test_a_listing_that_breaks_off_goes_on_without_repeating(
         list(patient.listing(f"{ns}/"))
 
 
-def test_each_page_of_a_listing_is_paid_for(
-    patient: PatientStore, passthrough: PassThrough, monkeypatch: pytest.MonkeyPatch, ns: str
+@pytest.fixture
+def charged(passthrough: PassThrough, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many requests had been made whenever one was paid for."""
+    take, times = GetBudget.take, []
+
+    def counted(budget: GetBudget, state: BudgetState, now: float) -> tuple[BudgetState, float]:
+        times.append(len(passthrough.exchanges))
+        return take(budget, state, now)
+
+    monkeypatch.setattr(GetBudget, "take", counted)
+    return times
+
+
+def test_what_reads_is_paid_for_each_time_and_what_writes_never_is(
+    patient: PatientStore, passthrough: PassThrough, charged: list[int], ns: str
 ) -> None:
-    charge, charged = patient.charge, []
+    passthrough.when(Match(), BUSY, times=1)
+    patient.create(ns, b"1")
+    patient.create(ns, b"2")
+    upload = patient.create_upload(ns + "2")
+    etag = patient.upload_part(ns + "2", upload, 1, b"1234")
+    patient.complete_upload(ns + "2", upload, [etag], size=4)
+    patient.abort_upload(ns + "2", upload)
+    patient.once(RequestKind.WRITE, lambda store: store.put(ns, b"3"))
+    passthrough.when(Match(key=ns), BUSY, times=1)
+    patient.fetch(ns, bytes_max=10)
+    patient.stat(ns)
+    patient.read_range(ns, memoryview(bytearray(1)), 0, if_match=None)
+    patient.once(RequestKind.GET, lambda store: store.get(ns).close())
+    assert len(list(patient.listing(ns))) == 2
+    read = [each.number for each in passthrough.exchanges if each.method in ("GET", "HEAD")]
+    # Of the second create and its look: what was found is looked at.
+    assert len(read) == 7
+    assert charged == read
 
-    def counted() -> None:
-        charged.append(len(passthrough.exchanges))
-        charge()
 
-    monkeypatch.setattr(patient, "charge", counted)
+def test_each_page_of_a_listing_is_paid_for(
+    patient: PatientStore, passthrough: PassThrough, charged: list[int], ns: str
+) -> None:
     tokens = (None, "1", "2", None)
     for number, (token, following) in enumerate(itertools.pairwise(tokens)):
         more = "" if following is None else f"<NextContinuationToken>{following}</NextContinuationToken>"
