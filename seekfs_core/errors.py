@@ -38,7 +38,7 @@ Two vocabularies, because blame is in the type:
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from attrs import field, frozen
@@ -225,6 +225,18 @@ class ConditionsNotHonoured(PublishError):
 
 class ContractViolation(Exception):
     """An embedder drove a machine in a way that it forbids; the machine is unchanged."""
+
+
+def most_telling(errors: Sequence[BaseException]) -> BaseException:
+    """The one to raise of several that ended work together, given in the order of the work: one that a
+    caller can act on before any other, and last that the rest was stopped, which follows from another."""
+
+    def rank(error: BaseException) -> int:
+        if isinstance(error, ShuttingDown):
+            return 2
+        return 0 if isinstance(error, SeekfsError) else 1
+
+    return min(errors, key=rank)
 
 
 RETRY_AFTER_SECONDS_DEFAULT = 1

@@ -158,7 +158,8 @@ class ObjectStore(ReadableStore, Protocol):
         ...
 
     def abort_upload(self, key: str, upload: str) -> None:
-        """Forget an upload that was begun, and its parts."""
+        """Forget an upload that was begun, and the parts that have arrived. One that is forgotten already
+        is no failure."""
         ...
 
     def create_bucket(self) -> bool:

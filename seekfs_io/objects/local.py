@@ -230,8 +230,10 @@ class LocalStore:
         return etag
 
     def abort_upload(self, key: str, upload: str) -> None:
-        with contextlib.suppress(StoreError), _disk("write"):
-            shutil.rmtree(self._upload_directory(upload))
+        directory = os.path.join(self._incoming, upload)
+        if _UPLOAD.fullmatch(upload) and os.path.isdir(directory):
+            with _disk("remove"):
+                shutil.rmtree(directory)
 
     def create_bucket(self) -> bool:
         with _disk("write"):

@@ -195,9 +195,19 @@ def an_upload() -> uploads.Uploads:
 
 
 def a_parted_upload() -> parted_upload.PartedUpload:
-    parts = parted_upload.PartedUpload(size=40, part_bytes=10, sha256=bytes(32))
+    """Being undone: the first abort has failed."""
+    parts = parted_upload.PartedUpload(
+        size=40,
+        part_bytes=10,
+        sha256=bytes(32),
+        policy=RetryPolicy(attempts_max=3, backoff_seconds_initial=0.1),
+        rng=random.Random(1),
+    )
     parts.feed(parted_upload.Begin(), 9.0)
-    parts.feed(parted_upload.UploadBegun(), 10.0)
+    parts.feed(parted_upload.UploadBegun("u"), 9.0)
+    parts.feed(parted_upload.StepFailed(), 10.0)
+    parts.feed(parted_upload.CalledOff("u", False), 10.0)
+    parts.feed(parted_upload.AbortFailed(BUSY), 10.0)
     return parts
 
 
@@ -272,10 +282,12 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
         a_parted_upload,
         (
             parted_upload.Begin(),
+            parted_upload.PartTaken(),
             parted_upload.Summed(bytes(32)),
             parted_upload.PartsSent(("1",)),
             parted_upload.Joined(True),
             parted_upload.Aborted(),
+            parted_upload.Landed("u"),
         ),
     ),
 }
@@ -290,7 +302,6 @@ TIMELESS: dict[type[Any], tuple[object, object, object]] = {
         uploads.Sent("a", True, uploads.There(size=10, etag=None), creation.Conditions.REFUSED),
         uploads.Sent("b", False, uploads.There(size=10, etag='"b"'), creation.Conditions.TRIED),
     ),
-    parted_upload.PartedUpload: (parted_upload.PartTaken(),) * 3,
 }
 """Machines that nobody has to wake: they know no ``Tick``, and here is how they go on."""
 

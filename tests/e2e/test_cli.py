@@ -28,7 +28,7 @@ from tests.e2e.conftest import DaemonFactory
 from tests.support.command_line import Seekfs, start
 from tests.support.daemon import s3_settings, toml_of
 from tests.support.objects import listed
-from tests.support.passthrough import Match, PassThrough, Plan
+from tests.support.passthrough import Answer, Match, PassThrough, Plan
 
 MIB = 1 << 20
 COMMAND_SECONDS_MAX = 60.0
@@ -255,6 +255,29 @@ def test_a_third_interrupt_ends_at_once(
     assert process.wait(COMMAND_SECONDS_MAX) == 130
     gate.set()
     assert process.communicate() == (b"", b"")
+
+
+def test_parts_that_could_not_be_forgotten_are_named(
+    ns: str, tmp_path: Path, config: Path, passthrough: PassThrough
+) -> None:
+    """An abort that fails in passing is made again; one that fails for good is not kept quiet."""
+    noise(tmp_path, "large.bin", 70 * MIB)
+    answer = Answer.error(503, "SlowDown")
+    refused = Answer.error(403, "AccessDenied")
+    passthrough.when(Match(method="DELETE"), Plan(answer=answer), times=2)
+    passthrough.when(Match(method="DELETE"), Plan(answer=refused))
+    process = start(["put", ns, "large.bin", "--config", str(config)], cwd=tmp_path)
+    passthrough.wait_until(lambda: any("partNumber=1" in each.target for each in passthrough.exchanges))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
+    assert (process.returncode, out) == (130, b"")
+    (upload,) = unfinished_uploads(passthrough)
+    warning, last = err.decode().splitlines()
+    assert f"the upload {upload} to namespaces/{ns}/files/large.bin" in warning
+    assert "AccessDenied" in warning
+    assert last == "seekfs: interrupted"
+    aborts = [each.status for each in passthrough.select("DELETE")]
+    assert aborts[:3] == [503, 503, 403]
 
 
 # -- a terminal ------------------------------------------------------------------------------------
