@@ -22,8 +22,10 @@ Versions:
 | ``publication`` | the steps that publish a version without losing another's |
 | ``rebase``      | what a change does to its base, and whether it can be made to another one |
 | ``revisions``   | which versions there are to ask for, how they compare, what may be removed |
+| ``selection``   | which objects that are there already become files |
 | ``uploads``     | what is done with each file until the bucket holds all of them |
-| ``parted_upload`` | when the parts of an upload become an object, and when they are forgotten |
+| ``parted_upload`` | when the parts of an upload become an object, and how they are forgotten |
+| ``scan``        | how one object is read through, so that what is read is of one content |
 | ``sending``     | whether a file is sent whole or in parts, and asked for first |
 | ``transfer_layout`` | how memory is divided when files are sent and objects read through |
 | ``creation``    | how an object is put where there is none, and what a lost answer means |
@@ -46,12 +48,12 @@ Reading:
 | ``fetch``       | when each GET starts, who waits for it, what a failure means to them |
 | ``room``        | an account of the memory of page buffers |
 | ``buffers``     | which ceiling each buffer is charged to, who finds it, and when its memory is free |
-| ``budget``      | when the next request may start |
+| ``budget``      | which requests are counted, and when the next may start |
 | ``pace``        | how fast a store is asked that wants to be asked less |
 | ``slots``       | an account of the requests under way |
 | ``closing``     | how the time of the end is divided |
 | ``retry``       | whether and when a failed request is made again |
-| ``store_answers`` | which failure a status and an error code are |
+| ``store_answers`` | which failure a status and an error code are, and what of an answer is believed |
 
 Keeping:
 

@@ -1,9 +1,9 @@
 """Reading objects of the bucket once, to learn their digests: for manifests of what is there
 already, and to verify.
 
-All GETs of one object are bound by If-Match to one ETag, so that a digest is never one of two
-contents. GETs run ahead of the hashing, and several objects are hashed at once; how many, and of how
-many bytes each, is ``seekfs_core.transfer_layout``'s to say.
+How one object is read, so that a digest is never one of two contents, is for ``seekfs_core.scan`` to say.
+Several are hashed at once; how many, and by how many GETs of how many bytes, is
+``seekfs_core.transfer_layout``'s to say.
 """
 
 from __future__ import annotations
@@ -16,19 +16,27 @@ from typing import TypeVar
 
 from attrs import frozen
 
-from seekfs_core.errors import (
-    NoSuchObject,
-    SeekfsError,
-    StoreAnswered,
-    check_can_be_bound,
-    is_same_object,
+from seekfs_core.scan import (
+    Begin,
+    DigestWindow,
+    Fail,
+    Finish,
+    Look,
+    Looked,
+    ObjectScan,
+    ReadWindow,
+    Restart,
+    ScanAction,
+    ScanEvent,
+    WindowRead,
 )
-from seekfs_core.retry import is_begun_again
 from seekfs_core.transfer_layout import ScanLayout, scan_layout_of
+from seekfs_core.uploads import There
 from seekfs_io.config import Config
 from seekfs_io.objects.base import ObjectStat
 from seekfs_io.objects.patient import PatientStore
 from seekfs_io.publishing.digests import Digest, Digester
+from seekfs_io.publishing.lanes import await_all
 from seekfs_io.publishing.progress import Progress
 
 T = TypeVar("T")
@@ -65,8 +73,8 @@ class Scanner:
         self._get_pool.shutdown(wait=True, cancel_futures=True)
 
     def map(self, work: Callable[[T], U], items: Iterable[T]) -> list[U]:
-        """``work`` of each item, on the hashing threads; in the order of the items. The first
-        error ends it."""
+        """``work`` of each item, on the hashing threads; in the order of the items. An error ends it: no
+        more items are begun."""
         failed = threading.Event()
 
         def one(item: T) -> U | None:
@@ -79,9 +87,7 @@ class Scanner:
                 raise
 
         futures = [self._hash_pool.submit(one, item) for item in items]
-        for future in futures:
-            if future.exception() is not None:
-                raise _first_error(futures)
+        await_all(futures)
         return [result for future in futures if (result := future.result()) is not None]
 
     def scan(self, key: str, page_size_bytes: int, known: ObjectStat | None = None) -> Scanned:
@@ -91,60 +97,74 @@ class Scanner:
         Raises ``NoSuchObject`` where there is none, and ``StoreAnswered`` where it keeps changing, or
         where that could not be seen.
         """
-        reads = 0
-        while is_begun_again(reads):
-            stat = known if known is not None and not reads else self._patient.stat(key)
-            reads += 1
-            if stat is None:
-                raise NoSuchObject(f"there is no object {key!r}", key=key)
-            self._progress.describe(key)
-            digest = self._digest(key, page_size_bytes, stat)
-            if digest is not None:
-                return Scanned(key, stat.etag, digest)
-        raise StoreAnswered(f"{key!r} changed while it was being read", key=key)
-
-    def _digest(self, key: str, page_size_bytes: int, stat: ObjectStat) -> Digest | None:
-        """None where the object is another one now."""
-        digester = Digester(page_size_bytes)
-        starts = range(0, stat.size, self._window_bytes)
-        check_can_be_bound(key, stat.etag, gets_count=len(starts))
-        under_way: deque[Future[memoryview | None]] = deque()
+        reading = _Reading(self._patient, self._get_pool, key, page_size_bytes, self._progress)
+        scan = ObjectScan(key=key, window_bytes=self._window_bytes, ahead=self._ahead)
+        event: ScanEvent | Scanned = Begin(None if known is None else _there(known))
         try:
-            for start in starts:
-                under_way.append(self._get_pool.submit(self._get, key, start, stat, len(starts)))
-                if len(under_way) < self._ahead:
-                    continue
-                if not self._take(digester, under_way.popleft()):
-                    return None
-            while under_way:
-                if not self._take(digester, under_way.popleft()):
-                    return None
+            while not isinstance(event, Scanned):
+                event = reading.carry_out(scan.feed(event, self._patient.clock()))
         finally:
-            for each in under_way:
-                each.cancel()
-        return digester.digest()
-
-    def _get(self, key: str, start: int, stat: ObjectStat, gets_count: int) -> memoryview | None:
-        view = memoryview(bytearray(min(self._window_bytes, stat.size - start)))
-        got = self._patient.read_range(key, view, start, if_match=stat.etag)
-        if got is None:
-            return None
-        before, now = (stat.size, stat.etag), (got.size, got.etag)
-        return view if is_same_object(before, now, gets_count=gets_count) else None
-
-    def _take(self, digester: Digester, window: Future[memoryview | None]) -> bool:
-        view = window.result()
-        if view is None:
-            return False
-        digester.update(view)
-        self._progress.advance(len(view))
-        return True
+            reading.cancel()
+        return event
 
 
-def _first_error(futures: Sequence[Future[U]]) -> BaseException:
-    """The error that says most: one that a caller can act on, before one that follows from it."""
-    errors = [error for each in futures if each.done() and (error := each.exception()) is not None]
-    return next((error for error in errors if isinstance(error, SeekfsError)), errors[0])
+class _Reading:
+    """One object, its digest so far and its GETs under way."""
+
+    def __init__(
+        self,
+        patient: PatientStore,
+        pool: ThreadPoolExecutor,
+        key: str,
+        page_size_bytes: int,
+        progress: Progress,
+    ) -> None:
+        self._patient = patient
+        self._pool = pool
+        self._key = key
+        self._page_size_bytes = page_size_bytes
+        self._progress = progress
+        self._digester = Digester(page_size_bytes)
+        self._under_way: deque[Future[tuple[memoryview, There | None]]] = deque()
+        self._window = memoryview(b"")
+
+    def carry_out(self, actions: Sequence[ScanAction]) -> ScanEvent | Scanned:
+        """Do as the machine says; what came of the last, or of the oldest GET."""
+        for action in actions:
+            match action:
+                case Look():
+                    stat = self._patient.stat(self._key)
+                    return Looked(None if stat is None else _there(stat))
+                case Restart():
+                    self.cancel()
+                    self._digester = Digester(self._page_size_bytes)
+                    self._progress.describe(self._key)
+                case ReadWindow():
+                    self._under_way.append(self._pool.submit(self._get, action))
+                case DigestWindow():
+                    self._digester.update(self._window)
+                    self._progress.advance(len(self._window))
+                case Finish(etag):
+                    return Scanned(self._key, etag, self._digester.digest())
+                case Fail(error):
+                    raise error
+        self._window, there = self._under_way.popleft().result()
+        return WindowRead(there)
+
+    def cancel(self) -> None:
+        """Let nothing more begin, and forget what has come."""
+        for each in self._under_way:
+            each.cancel()
+        self._under_way.clear()
+
+    def _get(self, wanted: ReadWindow) -> tuple[memoryview, There | None]:
+        window = memoryview(bytearray(wanted.stop - wanted.start))
+        got = self._patient.read_range(self._key, window, wanted.start, if_match=wanted.etag)
+        return window, None if got is None else _there(got)
+
+
+def _there(stat: ObjectStat) -> There:
+    return There(size=stat.size, etag=stat.etag)
 
 
 def scanner_of(patient: PatientStore, config: Config, objects_count: int, progress: Progress) -> Scanner:

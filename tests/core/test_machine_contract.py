@@ -27,6 +27,7 @@ from seekfs_core import (
     resolver_messages,
     retention,
     reuse,
+    scan,
     segments,
     staging,
     tier,
@@ -194,6 +195,13 @@ def an_upload() -> uploads.Uploads:
     return sending
 
 
+def a_scan() -> scan.ObjectScan:
+    """Of three windows, two of which are on their way."""
+    scanning = scan.ObjectScan(key="a", window_bytes=10, ahead=2)
+    scanning.feed(scan.Begin(uploads.There(size=25, etag='"1"')), 10.0)
+    return scanning
+
+
 def a_parted_upload() -> parted_upload.PartedUpload:
     """Being undone: the first abort has failed."""
     parts = parted_upload.PartedUpload(
@@ -210,6 +218,8 @@ def a_parted_upload() -> parted_upload.PartedUpload:
     parts.feed(parted_upload.AbortFailed(BUSY), 10.0)
     return parts
 
+
+WINDOW = scan.WindowRead(uploads.There(size=25, etag='"1"'))
 
 NOT_ASKED_FOR = Manifest(ns="dev", version=1, files={})
 
@@ -265,6 +275,7 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
     reuse.Reuse: (a_reuse, ()),
     lookup.PageLookup: (a_lookup, (lookup.WaitOver(), lookup.NotAtHand())),
     creation.ObjectCreation: (a_creation, (creation.Begin(), creation.Written(), creation.Looked(True))),
+    scan.ObjectScan: (a_scan, (scan.Begin(None), scan.Looked(None))),
     staging.PageStaging: (a_staging, (staging.Seen(True), staging.Seen(False))),
     uploads.Uploads: (
         an_upload,
@@ -297,6 +308,7 @@ TIMELESS: dict[type[Any], tuple[object, object, object]] = {
     reuse.Reuse: (reuse.SliceRead(("a", 1), 10),) * 3,
     lookup.PageLookup: (lookup.Asked(lookup.Knowledge.ON_ITS_WAY), lookup.WaitOver(), lookup.NotAtHand()),
     staging.PageStaging: (staging.Done(), staging.Done(), staging.Seen(False)),
+    scan.ObjectScan: (WINDOW,) * 3,
     uploads.Uploads: (
         uploads.Looked("b", None),
         uploads.Sent("a", True, uploads.There(size=10, etag=None), creation.Conditions.REFUSED),
