@@ -20,10 +20,11 @@ uploads and publishes nothing; a version that was being created already is finis
 from __future__ import annotations
 
 from seekfs_core.revisions import Diff, diff
+from seekfs_core.selection import LeftOut
 from seekfs_io.publishing.changing import remove, rollback
 from seekfs_io.publishing.contents import publish
 from seekfs_io.publishing.driving import PublishResult
-from seekfs_io.publishing.generating import GenerateResult, LeftOut, generate
+from seekfs_io.publishing.generating import GenerateResult, generate
 from seekfs_io.publishing.inputs import FileChanged, Input, InputError
 from seekfs_io.publishing.inspecting import Difference, Verified, load, verify
 from seekfs_io.publishing.placing import PutResult, put

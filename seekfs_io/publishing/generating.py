@@ -7,24 +7,16 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from seekfs_core.errors import BadRequest, NoSuchObject
 from seekfs_core.manifest import FileEntry
-from seekfs_core.names import NoPath, check_namespace, check_path, files_prefix, meant_prefix, path_of_key
+from seekfs_core.names import check_namespace, files_prefix, meant_prefix
 from seekfs_core.rebase import Change
+from seekfs_core.selection import LeftOut, check_all_there, select_listed, select_named
 from seekfs_io.config import Config
 from seekfs_io.objects.base import ObjectStat, ObjectStore
 from seekfs_io.objects.patient import PatientStore
 from seekfs_io.publishing.driving import PublishResult, publishing_of, result_of
 from seekfs_io.publishing.progress import SILENT, Progress
 from seekfs_io.publishing.scanning import scanner_of
-
-
-@frozen
-class LeftOut:
-    """A key of the bucket of which no file can be made, and why."""
-
-    key: str
-    reason: str
 
 
 @frozen(kw_only=True)
@@ -59,9 +51,7 @@ def generate(
     publishing = publishing_of(patient, config, ns, single_writer)
     publishing.begin()
     progress.describe("listing")
-    found, left_out = _named_objects(patient, prefix, paths) if paths else _listed_objects(patient, prefix)
-    if not found and not left_out:
-        raise NoSuchObject(f"there is no object under {prefix!r}", key=prefix)
+    found, left_out = _find(patient, prefix, paths)
     publishing.prove()  # Before terabytes are read for nothing.
     for stat in found.values():
         progress.expect(stat.size)
@@ -79,40 +69,21 @@ def generate(
     result = result_of(publishing, change, ns)
     return GenerateResult(
         published=result,
-        left_out=tuple(left_out),
+        left_out=left_out,
         meant_prefix=meant_prefix(prefix, (each.key for each in left_out)),
     )
 
 
-def _named_objects(
+def _find(
     patient: PatientStore, prefix: str, paths: Sequence[str]
-) -> tuple[dict[str, ObjectStat], list[LeftOut]]:
-    """The objects of paths that a user has named: one that cannot be, or is not there, is an error."""
-    found: dict[str, ObjectStat] = {}
-    missing: list[str] = []
-    for path in dict.fromkeys(paths):
-        check_path(path)
-        key = prefix + path
-        named = path_of_key(prefix, key)
-        if isinstance(named, NoPath):
-            raise BadRequest(f"key {key!r}: {named.reason}")
-        stat = patient.stat(key)
-        if stat is None:
-            missing.append(key)
-        else:
-            found[path] = stat
-    if missing:
-        raise NoSuchObject("no such object: " + ", ".join(map(repr, missing)), keys=missing)
-    return found, []
-
-
-def _listed_objects(patient: PatientStore, prefix: str) -> tuple[dict[str, ObjectStat], list[LeftOut]]:
-    found: dict[str, ObjectStat] = {}
-    left_out: list[LeftOut] = []
-    for stat in patient.listing(prefix):
-        path = path_of_key(prefix, stat.key)
-        if isinstance(path, NoPath):
-            left_out.append(LeftOut(stat.key, path.reason))
-        else:
-            found[path] = stat
-    return found, left_out
+) -> tuple[dict[str, ObjectStat], tuple[LeftOut, ...]]:
+    """The objects of ``paths``, or all under ``prefix``, by path; and what was left out."""
+    if paths:
+        selected = select_named(prefix, paths)
+        looked = {key: patient.stat(key) for key in selected.keys.values()}
+        there = {key: stat for key, stat in looked.items() if stat is not None}
+        check_all_there(selected, there)
+    else:
+        there = {stat.key: stat for stat in patient.listing(prefix)}
+        selected = select_listed(prefix, there)
+    return {path: there[key] for path, key in selected.keys.items()}, selected.left_out
