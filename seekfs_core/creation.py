@@ -11,8 +11,8 @@ true). What is not found was not written:
 * an upload that is gone without its object was aborted by somebody, and cannot be joined again.
 
 Writes are create-only, unless there is only one writer and the store refuses writes for carrying a
-condition (``seekfs_core.publication`` tells it by the same predicate). Such a store is looked at first,
-and then written to unconditionally.
+condition (``Conditions``, which ``seekfs_core.publication`` goes by as well). Such a store is looked at
+first, and then written to unconditionally.
 
 How it is driven: feed ``Begin``, carry out the action that comes out, feed its outcome, and so on.
 Where nothing comes out, wait for ``next_deadline()`` and feed ``Tick``.
@@ -44,6 +44,15 @@ class Conditions(enum.Enum):
     KEPT = "always"
     TRIED = "until the store refuses them: there is only one writer"
     REFUSED = "no longer: the store has refused them"
+
+    @classmethod
+    def of(cls, *, single_writer: bool) -> Conditions:
+        """With which to begin: only who is alone, and says so, may do without."""
+        return cls.TRIED if single_writer else cls.KEPT
+
+    def after(self, failure: StoreFailure) -> Conditions:
+        """What is known when a write that carried them has failed so."""
+        return Conditions.REFUSED if self is Conditions.TRIED and refuses_conditions(failure) else self
 
 
 @frozen
@@ -180,9 +189,9 @@ class ObjectCreation:
                 if self.write is Write.JOIN:
                     return self._end(GiveUp(self._refusal))
                 return self._later(as_busy(self._refusal), self._refusal)
-            case WriteFailed(failure) if self.conditions is Conditions.TRIED and refuses_conditions(failure):
+            case WriteFailed(failure) if self.conditions.after(failure) is not self.conditions:
                 # Another request from now on, with attempts of its own.
-                self.conditions, self._writes = Conditions.REFUSED, 0
+                self.conditions, self._writes = self.conditions.after(failure), 0
                 return self._look_first()
             case WriteFailed(failure) if self._casts_doubt(failure):
                 self._refusal = failure

@@ -48,6 +48,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from seekfs_core import names
+from seekfs_core.creation import Conditions
 from seekfs_core.errors import (
     ContractViolation,
     FailureKind,
@@ -126,16 +127,17 @@ class Publication:
     """Publishes one change to one namespace; made for one use.
 
     ``publication_id`` must be of no other publication, ever (128 random bits do). ``policy``
-    says how often and when requests are made again, ``rng`` jitters it. ``single_writer``
-    skips the proof that the store honours conditions, and does without them where it refuses
-    requests that carry any. A shallow copy is a machine of its own, but for ``rng``.
+    says how often and when requests are made again, ``rng`` jitters it. ``conditions`` is at first
+    ``Conditions.of`` who publishes: a single writer skips the proof that the store honours them, and does
+    without where it refuses requests that carry any. A shallow copy is a machine of its own, but for
+    ``rng``.
     """
 
     ns: str
     publication_id: str
     policy: RetryPolicy
     rng: random.Random
-    single_writer: bool = False
+    conditions: Conditions = Conditions.KEPT
 
     state: State = field(default=State.NEW, init=False)
     _now: float = field(default=float("-inf"), init=False)
@@ -163,7 +165,6 @@ class Publication:
     _write_attempts: int = field(default=0, init=False)
     _committed: bool = field(default=False, init=False)
     _proven: bool = field(default=False, init=False)
-    _conditional: bool = field(default=True, init=False)
     _interrupted: bool = field(default=False, init=False)
 
     # --- the one way in ---------------------------------------------------------------------------
@@ -274,12 +275,16 @@ class Publication:
     # --- the proof --------------------------------------------------------------------------------
 
     def _must_prove(self) -> bool:
-        return not self._proven and not self.single_writer
+        return not self._proven and self.conditions is Conditions.KEPT
 
     def _on_prove(self, _: Prove) -> tuple[Action, ...]:
         if self._must_prove():
             return self._probe()
         return (ConditionsProven(),)
+
+    @property
+    def _conditional(self) -> bool:
+        return self.conditions is not Conditions.REFUSED
 
     def _probe(self) -> tuple[Action, ...]:
         return self._make(State.PROBING_CREATE, WriteProbe(names.PROBE_KEY, None))
@@ -331,7 +336,7 @@ class Publication:
         """Refused, or the answer was lost: who created that version?"""
         assert self._next is not None
         failure = event.failure
-        self._do_without_conditions_if_refused(failure)
+        self.conditions = self.conditions.after(failure)
         if failure.kind in _REFUSALS and not self._write_attempts:
             return self._fail(error_of(failure, key=names.manifest_key(self.ns, self._next.version)))
         self._write_failure = failure
@@ -385,7 +390,7 @@ class Publication:
 
     def _head_request(self) -> WriteHead | None:
         exists, etag = self._head > 0, self._head_etag
-        if exists and etag is None and not self.single_writer:
+        if exists and etag is None and self.conditions is Conditions.KEPT:
             return None
         return WriteHead(
             names.head_key(self.ns),
@@ -404,7 +409,7 @@ class Publication:
 
     def _on_move_failed(self, event: StoreFailed) -> tuple[Action, ...]:
         failure = event.failure
-        self._do_without_conditions_if_refused(failure)
+        self.conditions = self.conditions.after(failure)
         if failure.kind in _REFUSALS:
             return self._fail(error_of(failure, key=names.head_key(self.ns)))
         self._write_failure = failure
@@ -480,10 +485,6 @@ class Publication:
             return self._fail(always_late(key, RACES_MAX))
         self._attempts = 1
         return self._wait(delay, resume, request)
-
-    def _do_without_conditions_if_refused(self, failure: StoreFailure) -> None:
-        if self.single_writer and refuses_conditions(failure):
-            self._conditional = False
 
     def _on_interrupted(self, _: Interrupted) -> tuple[Action, ...]:
         state = self._resume if self.state is State.BACKING_OFF else self.state

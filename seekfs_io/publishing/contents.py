@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from seekfs_core.creation import Conditions
 from seekfs_core.manifest import FileEntry
 from seekfs_core.names import check_namespace
 from seekfs_core.rebase import Change, files_of
@@ -49,7 +48,7 @@ def publish(
         ns=ns,
         kind=KeyKind.CONTENT,
         part_bytes=layout.part_bytes,
-        conditions=Conditions.TRIED if single_writer else Conditions.KEPT,
+        conditions=publishing.conditions,
         base=files_of(base),
     )
     for file in files:
@@ -57,6 +56,7 @@ def publish(
     with Lanes(patient, layout) as lanes:
         uploader = Uploader(
             uploads,
+            layout=layout,
             patient=patient,
             lanes=lanes,
             page_size_bytes=config.cache.slab_size_bytes,

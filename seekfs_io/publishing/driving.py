@@ -13,6 +13,7 @@ import threading
 from attrs import frozen
 
 from seekfs_core.budget import RequestKind
+from seekfs_core.creation import Conditions
 from seekfs_core.errors import ManifestInvalid, SeekfsError, ShuttingDown, is_absence
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest, decode_manifest, pack_manifest
@@ -72,11 +73,16 @@ class Publishing:
             publication_id=secrets.token_hex(16),
             policy=patient.policy,
             rng=patient.rng,
-            single_writer=single_writer,
+            conditions=Conditions.of(single_writer=single_writer),
         )
         self._lock = threading.Lock()
         self._proof: SeekfsError | bool = False
         self._packed = b""  # Of the last manifest that was to be packed.
+
+    @property
+    def conditions(self) -> Conditions:
+        """Under which objects that the version is to have are written."""
+        return self._machine.conditions
 
     def begin(self) -> Manifest | None:
         """The version to build on, or None where nothing was ever published."""

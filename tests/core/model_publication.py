@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from attrs import define, field
 
 from seekfs_core import names
+from seekfs_core.creation import Conditions
 from seekfs_core.errors import (
     FailureKind,
     ManifestInvalid,
@@ -194,7 +195,7 @@ class Publisher:
             publication_id=self.id,
             policy=POLICY,
             rng=random.Random(7),
-            single_writer=self.single_writer,
+            conditions=Conditions.of(single_writer=self.single_writer),
         )
         self._take(self.machine.feed(Begin(), self.now))
 

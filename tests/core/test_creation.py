@@ -234,3 +234,22 @@ def test_whatever_happens_it_ends_and_says_what_is_true(
             assert owner is not None
         case GiveUp():
             assert owner is None or was_ever_ours or len(writes) >= POLICY.attempts_max
+
+
+@pytest.mark.parametrize(
+    ("failure", "refuses"),
+    [
+        (StoreFailure(kind=FailureKind.BAD_ANSWER, detail="", status=400), True),
+        (StoreFailure(kind=FailureKind.BUSY, detail="", status=501), True),
+        (StoreFailure(kind=FailureKind.PRECONDITION, detail="", status=412), False),
+        (StoreFailure(kind=FailureKind.TIMED_OUT, detail=""), False),
+    ],
+)
+def test_only_a_single_writer_does_without_conditions_and_only_where_they_are_refused(
+    failure: StoreFailure, refuses: bool
+) -> None:
+    alone, others = Conditions.of(single_writer=True), Conditions.of(single_writer=False)
+    assert (alone, others) == (Conditions.TRIED, Conditions.KEPT)
+    assert alone.after(failure) is (Conditions.REFUSED if refuses else Conditions.TRIED)
+    assert others.after(failure) is Conditions.KEPT
+    assert Conditions.REFUSED.after(failure) is Conditions.REFUSED

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seekfs_core import names
+from seekfs_core.creation import Conditions
 from seekfs_core.errors import (
     ConditionsNotHonoured,
     ContractViolation,
@@ -697,7 +698,7 @@ def in_each_state() -> dict[State, Publication]:
     prepared.feed(HeadRead(None, None), 0.0)
     prepared.feed(ManifestRead(1, None), 0.0)
     found[State.PREPARED] = copy.deepcopy(prepared)
-    prepared.single_writer = True
+    prepared.conditions = Conditions.TRIED
     prepared.feed(ChangeReady(change(("a", 1))), 0.0)
     prepared.feed(ManifestRead(1, None), 0.0)
     found[State.PACKING] = copy.deepcopy(prepared)
