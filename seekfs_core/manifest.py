@@ -111,6 +111,29 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.sha256 == other.sha256 and self.size == other.size
 
 
+def file_entry(
+    *,
+    path: str,
+    size: int,
+    sha256: bytes,
+    page_size_bytes: int,
+    crcs: array[int],
+    storage_key: str,
+    storage_etag: str | None,
+) -> FileEntry:
+    """The entry of a file that was cut into pages of ``page_size_bytes``, of which the last, or the only
+    one, may be shorter."""
+    return FileEntry(
+        path=path,
+        size=size,
+        sha256=sha256,
+        page_size_bytes=min(page_size_bytes, size),
+        crcs=crcs,
+        storage_key=storage_key,
+        storage_etag=storage_etag,
+    )
+
+
 def pack_crcs(crcs: Iterable[int]) -> array[int]:
     """CRC-32Cs as a ``FileEntry`` keeps them."""
     packed = array("I", crcs)

@@ -62,6 +62,18 @@ class ContentRange:
     size: int
 
 
+def is_length_believed(length: int | None, *, is_chunked: bool) -> bool:
+    """Whether the length of an answer's body is to be relied on: without one, and where it comes in chunks
+    that need not add up to it, nobody could tell a body that was cut from a whole one."""
+    return length is not None and not is_chunked
+
+
+def was_bucket_there(code: str | None) -> bool:
+    """Whether a refusal (409) to make a bucket says that it is ours already. Other codes say that it is
+    somebody else's, or that it is just being made or removed."""
+    return code == "BucketAlreadyOwnedByYou"
+
+
 def is_contradicted(if_match: str | None, etag: str | None) -> bool:
     """Whether an answer to a GET with If-Match shows that the store ignored it, or compared weakly.
 

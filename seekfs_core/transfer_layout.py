@@ -43,6 +43,11 @@ class UploadLayout:
     buffers: int
     lanes: int
 
+    def is_beside_others(self, size: int) -> bool:
+        """Whether a file of ``size`` bytes takes one lane, beside others. One that is sent in parts has all
+        lanes for these: such files go one after the other, and each is whole the sooner."""
+        return is_sent_whole(size, self.part_bytes)
+
 
 @frozen(kw_only=True)
 class ScanLayout:

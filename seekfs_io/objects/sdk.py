@@ -23,7 +23,12 @@ from attrs import define, field, frozen
 from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutError
 
 from seekfs_core.errors import FailureKind, Problem, StoreFailure
-from seekfs_core.store_answers import is_contradicted, is_range_asked_for
+from seekfs_core.store_answers import (
+    is_contradicted,
+    is_length_believed,
+    is_range_asked_for,
+    was_bucket_there,
+)
 from seekfs_io.config import ConfigError, S3Config
 from seekfs_io.objects.answers import (
     DOCUMENT_BYTES_MAX,
@@ -287,7 +292,7 @@ class SdkStore:
         if answer.status == 200:
             return True
         failure = self._failure("PUT", answer, conditional=False)
-        if failure.code == "BucketAlreadyOwnedByYou":
+        if was_bucket_there(failure.code):
             return False
         raise StoreError(failure)
 
@@ -413,7 +418,7 @@ def _reader(
     headers = response.headers
     length = parse_length(headers.get("content-length"))
     etag = headers.get("etag")
-    if length is None or "transfer-encoding" in headers:
+    if length is None or not is_length_believed(length, is_chunked="transfer-encoding" in headers):
         raise bad_answer("GET was answered without a length", status=response.status)
     if is_contradicted(if_match, etag):
         detail = f"GET If-Match {if_match} was answered with the object {etag}"

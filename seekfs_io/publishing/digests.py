@@ -8,7 +8,7 @@ from array import array
 from attrs import frozen
 from crc32c import crc32c
 
-from seekfs_core.manifest import FileEntry, pack_crcs
+from seekfs_core.manifest import FileEntry, file_entry, pack_crcs
 
 HASH_BYTES_AT_ONCE = 1024 * 1024
 """Both sums are taken of this much at a time, while it is in the processor's cache."""
@@ -22,15 +22,15 @@ class Digest:
     size: int
     sha256: bytes
     page_size_bytes: int
-    crcs: array[int] | tuple[int, ...]
+    crcs: array[int]
 
     def entry(self, path: str, storage_key: str, storage_etag: str | None) -> FileEntry:
         """The file of a manifest that has these bytes."""
-        return FileEntry(
+        return file_entry(
             path=path,
             size=self.size,
             sha256=self.sha256,
-            page_size_bytes=min(self.page_size_bytes, self.size),
+            page_size_bytes=self.page_size_bytes,
             crcs=self.crcs,
             storage_key=storage_key,
             storage_etag=storage_etag,

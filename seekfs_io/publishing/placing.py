@@ -70,6 +70,7 @@ def put(
 
         uploader = Uploader(
             uploads,
+            layout=layout.upload,
             patient=patient,
             lanes=lanes,
             page_size_bytes=page_size_bytes,

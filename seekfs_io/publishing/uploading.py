@@ -14,7 +14,8 @@ import threading
 from collections.abc import Callable, Iterable
 
 from seekfs_core.creation import Conditions
-from seekfs_core.sending import MIB, is_sent_whole
+from seekfs_core.sending import MIB
+from seekfs_core.transfer_layout import UploadLayout
 from seekfs_core.uploads import (
     Compare,
     Compared,
@@ -51,6 +52,7 @@ class Uploader:
         self,
         uploads: Uploads,
         *,
+        layout: UploadLayout,
         patient: PatientStore,
         lanes: Lanes,
         page_size_bytes: int,
@@ -59,6 +61,7 @@ class Uploader:
         compare: Callable[[str, Digest], bool] | None = None,
     ) -> None:
         self._uploads = uploads
+        self._layout = layout
         self._patient = patient
         self._lanes = lanes
         self._page_size_bytes = page_size_bytes
@@ -72,7 +75,7 @@ class Uploader:
     def add_all(self, files: Iterable[LocalFile]) -> None:
         """Bring files there; small ones by the lanes, which may be at it still when this returns."""
         for file in files:
-            if is_sent_whole(file.size, self._uploads.part_bytes):
+            if self._layout.is_beside_others(file.size):
                 self._lanes.submit(functools.partial(self._add_small, file))
             else:
                 self._add_large(file)
@@ -128,7 +131,7 @@ class Uploader:
             digest,
             key,
             self._progress,
-            part_bytes=self._uploads.part_bytes,
+            part_bytes=self._layout.part_bytes,
             conditions=conditions,
         )
 

@@ -23,6 +23,7 @@ from seekfs_core.errors import (
     is_absence,
     is_another_object,
     is_same_object,
+    most_telling,
     refuses_conditions,
 )
 
@@ -138,3 +139,11 @@ def test_what_may_be_a_refusal_of_the_condition_itself() -> None:
     assert not refuses_conditions(failure(FailureKind.PRECONDITION, 412))
     assert not refuses_conditions(failure(FailureKind.BUSY, 503))
     assert not refuses_conditions(failure(FailureKind.UNREACHABLE))
+
+
+def test_of_several_errors_the_one_that_says_most_is_raised() -> None:
+    bug, first, second = ValueError("a bug"), StoreAnswered("one"), StoreAnswered("two")
+    stopped = ShuttingDown("stopped")
+    assert most_telling([stopped, bug, first, second]) is first
+    assert most_telling([stopped, bug]) is bug
+    assert most_telling([stopped]) is stopped

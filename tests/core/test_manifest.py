@@ -23,6 +23,7 @@ from seekfs_core.manifest import (
     compress_manifest,
     decode_manifest,
     encode_manifest,
+    file_entry,
     pack_crcs,
     pack_manifest,
 )
@@ -33,14 +34,12 @@ MIB = 1024 * KIB
 
 
 def entry(path: str, size: int, page_size_bytes: int = 64 * KIB, fill: int = 1) -> FileEntry:
-    page = min(page_size_bytes, size)
-    count = -(-size // page) if size else 0
-    return FileEntry(
+    return file_entry(
         path=path,
         size=size,
         sha256=bytes([fill]) * 32,
-        page_size_bytes=page,
-        crcs=pack_crcs(range(count)),
+        page_size_bytes=page_size_bytes,
+        crcs=pack_crcs(range(-(-size // page_size_bytes))),
         storage_key=names.file_object_key("dev", path),
         storage_etag='"e"',
     )
@@ -483,3 +482,11 @@ def test_what_is_written_is_read_back(
 def test_no_bytes_give_anything_but_a_manifest_or_a_refusal(stored: bytes) -> None:
     with pytest.raises(ManifestInvalid):
         decode(stored)
+
+
+@pytest.mark.parametrize(
+    ("size", "page_size_bytes"),
+    [(0, 0), (1, 1), (64 * KIB, 64 * KIB), (64 * KIB + 1, 64 * KIB), (150 * KIB, 64 * KIB)],
+)
+def test_a_file_of_one_page_has_pages_of_its_own_size(size: int, page_size_bytes: int) -> None:
+    assert entry("a", size, page_size_bytes=64 * KIB).page_size_bytes == page_size_bytes

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from seekfs_core.errors import FailureKind
-from seekfs_core.store_answers import ContentRange, is_contradicted, is_range_asked_for, kind_of_answer
+from seekfs_core.store_answers import (
+    ContentRange,
+    is_contradicted,
+    is_length_believed,
+    is_range_asked_for,
+    kind_of_answer,
+    was_bucket_there,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +57,23 @@ def test_a_store_that_ignores_if_match_is_found_out() -> None:
     assert not is_contradicted('"a"', '"a"')
     assert not is_contradicted('"a"', None)
     assert not is_contradicted(None, '"b"')
+
+
+def test_which_length_is_believed() -> None:
+    assert is_length_believed(0, is_chunked=False)
+    assert not is_length_believed(None, is_chunked=False)
+    assert not is_length_believed(10, is_chunked=True)
+    assert not is_length_believed(None, is_chunked=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "there"),
+    [
+        ("BucketAlreadyOwnedByYou", True),
+        ("BucketAlreadyExists", False),
+        ("OperationAborted", False),
+        (None, False),
+    ],
+)
+def test_which_refusal_says_that_a_bucket_is_ours(code: str | None, there: bool) -> None:
+    assert was_bucket_there(code) is there

@@ -118,3 +118,13 @@ def test_gets_become_shorter_before_they_become_fewer(
 
 def test_one_object_has_all_the_gets() -> None:
     assert scan_layout_of(256 * MIB, 32 * MIB, 1) == ScanLayout(window_bytes=32 * MIB, hashers=1, ahead=8)
+
+
+def test_only_files_that_are_sent_whole_go_side_by_side() -> None:
+    layout = upload_layout_of(256 * MIB, [GIB])
+    assert [layout.is_beside_others(size) for size in (0, PART_BYTES, PART_BYTES + 1, GIB)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
