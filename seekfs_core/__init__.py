@@ -74,5 +74,6 @@ Keeping:
 Events and actions are beside their machine, or where there are many in a module of their own:
 ``fetch_messages``, ``resolver_messages``, ``segment_messages``, ``publication_protocol``. What a publication
 says where it fails is in ``publication_errors``. ``fetch_work`` and ``segment_work`` are the records that the
-two largest machines keep; ``fetch_calls`` is the part of the scheduler that is about requests without pages.
+two largest machines keep; ``fetch_calls`` and ``fetch_waits`` are the parts of the scheduler that are about
+requests without pages, and about who waits and lets go of what it holds ahead.
 """

@@ -45,7 +45,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from attrs import define, evolve, field
 
@@ -83,6 +83,7 @@ from seekfs_core.fetch_messages import (
     RoomWanted,
     StartGet,
 )
+from seekfs_core.fetch_waits import Waits
 from seekfs_core.fetch_work import (
     Get,
     GetState,
@@ -104,10 +105,6 @@ CRC_ATTEMPTS_MAX = 2
 """A page with a wrong checksum is asked for once more: a flipped bit on the way is cured by that, a
 falsified object is not."""
 
-QUIET_SECONDS = 1.0
-"""A reader that asks for nothing and waits for nothing for so long is at one page all that time, and its
-client slow: what it holds ahead is of no use to it yet, and somebody else waits for the room."""
-
 CLOSING = StoreFailure(kind=FailureKind.CLOSING, detail=ShuttingDown.title)
 """What everything fails with that is waited for at the end."""
 
@@ -128,12 +125,7 @@ class FetchScheduler:
     _gets: dict[int, Get] = field(factory=dict, init=False)
     _calls: Calls = field(init=False)
     _wants: dict[int, dict[PageKey, None]] = field(factory=dict, init=False)
-    _waits: dict[int, PageKey | None] = field(factory=dict, init=False)
-    _dropped: set[int] = field(factory=set, init=False)
-    _heard_at: dict[int, float] = field(factory=dict, init=False)
-    """When each reader that has not left last asked for something or said that it waits."""
-    _blocked_since: float | None = field(default=None, init=False)
-    """Since when somebody can do nothing for want of room."""
+    _waits: Waits = field(factory=Waits, init=False)
     _retry_queue: deque[Get] = field(factory=deque, init=False)
     _get_queue: deque[Get] = field(factory=deque, init=False)
     _room_queue: deque[RoomRequest] = field(factory=deque, init=False)
@@ -162,13 +154,13 @@ class FetchScheduler:
         match event:
             case PagesWanted(read):
                 self._want_pages(event, actions)
-                self._heard_of(read, now)
+                self._waits.heard_of(read, now)
             case RoomWanted(read, length):
                 self._want_room(read, length, actions)
-                self._heard_of(read, now)
+                self._waits.heard_of(read, now)
             case ReadWaits(read, page):
                 self._wait(read, page)
-                self._heard_of(read, now)
+                self._waits.heard_of(read, now)
             case ReadLeft(read):
                 self._leave(read)
             case RoomReturned(length):
@@ -204,7 +196,7 @@ class FetchScheduler:
 
     def next_deadline(self) -> float | None:
         """When budget comes back for what waits for it, a retry is due, a page is late, a reader quiet."""
-        times = [self._slots.next_deadline(), self._calls.next_due(), self._quiet_at()]
+        times = [self._slots.next_deadline(), self._calls.next_due(), self._waits.next_deadline()]
         times += (get.due for get in self._resting)
         times += (get.page_due for get in self._gets.values())
         due = min(times)
@@ -268,8 +260,7 @@ class FetchScheduler:
     def _leave(self, read: int) -> None:
         self._forget_wants(read, tuple(self._wants.get(read, ())))
         self._wants.pop(read, None)
-        self._heard_at.pop(read, None)
-        self._wait_over(read)
+        self._waits.left(read)
         for request in [request for request in self._room_queue if request.read == read]:
             self._room_queue.remove(request)
 
@@ -283,20 +274,11 @@ class FetchScheduler:
         for number in touched:
             self._shed(self._gets[number])
 
-    def _heard_of(self, read: int, now: float) -> None:
-        self._heard_at[read] = now
-        if read not in self._waits:
-            self._dropped.discard(read)
-
     def _wait(self, read: int, page: PageKey | None) -> None:
         """A wait for what has come meanwhile is over before it begins: its reader is about to move."""
-        self._wait_over(read)
+        self._waits.over(read)
         if self._wants_room(read) if page is None else page in self._wants.get(read, {}):
-            self._waits[read] = page
-
-    def _wait_over(self, read: int) -> None:
-        self._waits.pop(read, None)
-        self._dropped.discard(read)
+            self._waits.begin(read, page)
 
     def _wants_room(self, read: int) -> bool:
         return any(request.read == read for request in self._room_queue)
@@ -346,7 +328,7 @@ class FetchScheduler:
             if self._start_next(now, actions):
                 continue
             if not room_is_short and not self._next_lacks_room():
-                self._blocked_since = None
+                self._waits.nobody_is_blocked()
                 break
             # What is left of the head of the queue may fit now: look again.
             if not self._drop_ahead(now, actions):
@@ -394,8 +376,7 @@ class FetchScheduler:
             self._room_queue.popleft()
             self._room.reserve(request.length)
             self._room.give(request.length)
-            if request.read in self._waits and self._waits[request.read] is None:
-                self._wait_over(request.read)
+            self._waits.came(request.read, None)
             actions.append(GrantRoom(request.read, request.length))
         return False
 
@@ -420,33 +401,13 @@ class FetchScheduler:
         Who waits loses what takes room or is about to. What of its is queued takes none, and stays whole
         in its GETs. Who is quiet loses all: its turn is not soon.
         """
-        told: dict[int, tuple[PageKey, ...]] = {}
-        for read, page in self._waits.items():
-            if page is None or not self._has_room(page):
-                told[read] = tuple(key for key in self._wants.get(read, ()) if self._has_room(key))
-        if not told:
-            self._blocked_since = None
-        elif self._blocked_since is None:
-            self._blocked_since = now
-        for read, due in self._quiet_readers():
-            if due <= now:
-                told[read] = tuple(self._wants.get(read, ()))
-        told = {read: lost for read, lost in told.items() if read not in self._dropped}
-        for read, lost in told.items():
-            self._dropped.add(read)
+        told = self._waits.tell(self._has_room, now)
+        for read, is_quiet in told:
+            wants = self._wants.get(read, {})
+            lost = tuple(key for key in wants if is_quiet or self._has_room(key))
             self._forget_wants(read, lost)
             actions.append(DropAhead(read, lost))
         return bool(told)
-
-    def _quiet_readers(self) -> Iterator[tuple[int, float]]:
-        """Readers that do not wait, and when each is to let go of what it holds ahead, if nothing changes."""
-        if self._blocked_since is not None:
-            for read, heard_at in self._heard_at.items():
-                if read not in self._waits and read not in self._dropped:
-                    yield read, max(heard_at, self._blocked_since) + QUIET_SECONDS
-
-    def _quiet_at(self) -> float:
-        return min((due for _, due in self._quiet_readers()), default=float("inf"))
 
     def _has_room(self, page: PageKey) -> bool:
         number = self._get_of.get(page)
@@ -492,8 +453,7 @@ class FetchScheduler:
             self._pages_delivered += 1
             self._room.give(page_length(get.source, page_id))
             readers = self._forget_page(get, page_id)
-            # They hold something again that they can be told to let go of.
-            self._dropped.difference_update(readers)
+            self._waits.given(readers)
             actions.append(DeliverPage(get.number, get.source, page_id, readers))
             return
         self._pages_refused += 1
@@ -570,8 +530,7 @@ class FetchScheduler:
         del self._get_of[key]
         for read in readers:
             del self._wants[read][key]
-            if self._waits.get(read) == key:
-                self._wait_over(read)
+            self._waits.came(read, key)
         if get.has_room and get.state is not GetState.IN_FLIGHT and not room_settled:
             self._room.give_up(page_length(get.source, page_id))
         return readers
@@ -634,8 +593,6 @@ class FetchScheduler:
             if get.state is GetState.IN_FLIGHT:
                 actions.append(BreakOffGet(get.number, CLOSING))
         self._waits.clear()
-        self._dropped.clear()
-        self._heard_at.clear()
         actions.extend(RefuseRoom(each.read, each.length) for each in self._room_queue)
         self._room_queue.clear()
         actions.extend(self._calls.fail_all(CLOSING))

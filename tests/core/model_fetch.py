@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 
 from seekfs_core.budget import GetBudget
 from seekfs_core.errors import FailureKind, StoreFailure
-from seekfs_core.fetch import QUIET_SECONDS, FetchScheduler
+from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import (
     BreakOffGet,
     CallEnded,
@@ -45,6 +45,7 @@ from seekfs_core.fetch_messages import (
     StartCall,
     StartGet,
 )
+from seekfs_core.fetch_waits import QUIET_SECONDS
 from seekfs_core.pages import PageKey, page_key
 from seekfs_core.retry import RetryPolicy, is_passing
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure
-from seekfs_core.fetch import QUIET_SECONDS
 from seekfs_core.fetch_messages import (
     DeliverPage,
     DropAhead,
@@ -22,6 +21,7 @@ from seekfs_core.fetch_messages import (
     RoomWanted,
     StartGet,
 )
+from seekfs_core.fetch_waits import QUIET_SECONDS
 from seekfs_core.machine import Tick
 from seekfs_core.pages import file_key, page_key
 from tests.core.model_fetch import Watched
