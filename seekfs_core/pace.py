@@ -2,10 +2,10 @@
 
 S3 answers 503 ``SlowDown`` (or 429) when it is asked too often. Retrying each request later is not enough for
 that: every other request goes on at the node's whole budget, and is refused too. So where a good part of the
-answers of a second were such refusals, the pace falls to half of what was really asked in that second, and
-goes on falling for as long as that is so. From the last refusal on it grows by half every second, until it is
-no longer what holds anybody up. A single refusal among many answers changes nothing: stores refuse a little
-while they spread their load.
+answers of a second were such refusals, the pace falls to what the store did answer in that second, which is
+next to nothing where it refuses everything. From then on it doubles every second, until it is no longer what
+holds anybody up. A single refusal among many answers changes nothing: stores refuse a little while they
+spread their load; and one that always refuses a part of what it is asked is asked nearly as often as before.
 
 The budget (``seekfs_core.budget``) is a bound that always holds; the pace is beneath it, and only while there
 is trouble.
@@ -23,13 +23,18 @@ REFUSALS = frozenset({429, 503})
 """Statuses that say: too often. A 500 is a fault of the store, however often that is asked."""
 
 WINDOW_SECONDS = 1.0
-"""What is counted together; one cut in so long, however many requests were refused at once."""
+"""What is counted together. The pace falls once in so long, however many requests were refused at once."""
+
+SPAN_SECONDS_MIN = 0.1
+"""Answers that came all at once are taken for what came in this time."""
 
 REFUSED_SHARE_MIN = 0.1
-"""From this share of a window's answers on, refusals mean that the pace is too high."""
+REFUSED_MIN = 3
+"""From this share of a window's answers on, and so many, refusals mean that the pace is too high. Of fewer
+nobody knows what share they are."""
 
-CUT = 0.5
-GROWTH_PER_SECOND = 1.5
+GROWTH_PER_SECOND = 2.0
+"""So that a store which refuses up to a third of whatever it is asked is asked more again, not ever less."""
 RATE_MIN = 1.0
 """Requests per second that are made whatever the store says, to hear when it is well again."""
 
@@ -41,10 +46,8 @@ class Pace:
     rate_max: float
     _rate: float = field(init=False)
     _since: float = field(default=float("-inf"), init=False)
-    """``_rate`` was right then, and has grown since."""
-    _cut_at: float = field(default=float("-inf"), init=False)
+    """When it was ``_rate``, from which it has grown since."""
     _next_at: float = field(default=float("-inf"), init=False)
-    _starts: deque[float] = field(factory=deque, init=False)
     _answers: deque[tuple[float, bool]] = field(factory=deque, init=False)
     """When, and whether it was a refusal."""
 
@@ -65,8 +68,6 @@ class Pace:
 
     def started(self, now: float) -> None:
         """A request that may start does."""
-        self._forget_before(now - WINDOW_SECONDS)
-        self._starts.append(now)
         rate = self.rate(now)
         if rate >= self.rate_max:
             self._rate = self.rate_max
@@ -75,24 +76,18 @@ class Pace:
 
     def answered(self, failure: StoreFailure | None, now: float) -> None:
         """A request has ended, with ``failure`` if that is how."""
-        self._forget_before(now - WINDOW_SECONDS)
+        while self._answers and self._answers[0][0] <= now - WINDOW_SECONDS:
+            self._answers.popleft()
         is_refusal = failure is not None and failure.status in REFUSALS
         self._answers.append((now, is_refusal))
-        if not is_refusal:
+        if not is_refusal or now < self._since + WINDOW_SECONDS:
             return
-        refusals = sum(refused for _, refused in self._answers)
-        if refusals < REFUSED_SHARE_MIN * len(self._answers):
-            return
-        if now >= self._cut_at + WINDOW_SECONDS:
-            asked = min(self.rate(now), len(self._starts) / WINDOW_SECONDS)
-            self._rate = max(min(RATE_MIN, self.rate_max), asked * CUT)
-            self._cut_at = now
+        refused = sum(each for _, each in self._answers)
+        if refused == len(self._answers) and self.rate(now) < self.rate_max:
+            self._since = now  # Nothing but refusals: it grows no further.
+        elif refused >= max(REFUSED_MIN, REFUSED_SHARE_MIN * len(self._answers)):
+            seconds = max(SPAN_SECONDS_MIN, now - self._answers[0][0])
+            answered_per_second = (len(self._answers) - refused) / seconds
+            self._rate = min(self.rate(now), max(answered_per_second, min(RATE_MIN, self.rate_max)))
+            self._since = now
             self._next_at = max(self._next_at, now + 1.0 / self._rate)
-        # It grows from the last refusal on.
-        self._since = now
-
-    def _forget_before(self, since: float) -> None:
-        while self._starts and self._starts[0] <= since:
-            self._starts.popleft()
-        while self._answers and self._answers[0][0] <= since:
-            self._answers.popleft()
