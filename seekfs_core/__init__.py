@@ -54,6 +54,8 @@ Reading:
 | ``closing``     | how the time of the end is divided |
 | ``retry``       | whether and when a failed request is made again |
 | ``store_answers`` | which failure a status and an error code are, and what of an answer is believed |
+| ``signatures``  | what a refusal says of how a request was signed, and what puts that right |
+| ``credentials`` | which credentials a request is signed with, and when others are looked for |
 
 Keeping:
 

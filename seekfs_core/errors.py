@@ -48,7 +48,8 @@ class FailureKind(enum.Enum):
     """What an object store did instead of what it was asked. Closed: policy matches on it."""
 
     UNREACHABLE = "unreachable"
-    """No connection (or none in time), no name, a broken TLS handshake, a reset before the answer's head."""
+    """No connection (or none in time), no name, a broken TLS handshake, a reset before the answer's head;
+    or whoever has the credentials cannot be reached."""
 
     TIMED_OUT = "timed_out"
     """No byte within the read timeout, of a store that was connected to."""
@@ -57,7 +58,11 @@ class FailureKind(enum.Enum):
     """500, 502, 503, 504 or 429: the store asks to be left alone for a moment."""
 
     DENIED = "denied"
-    """401 or 403."""
+    """401 or 403; or there are no credentials to ask with."""
+
+    STALE_SIGNATURE = "stale_signature"
+    """Refused for how it was signed, which was put right since (``seekfs_core.signatures``): the same
+    request would be signed otherwise now."""
 
     MISSING = "missing"
     """404."""
@@ -273,7 +278,7 @@ def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:
             return ShuttingDown(where, **facts)
         case FailureKind.INTERNAL:
             return SeekfsError(where, **facts)
-        case FailureKind.DENIED | FailureKind.REDIRECTED:
+        case FailureKind.DENIED | FailureKind.STALE_SIGNATURE | FailureKind.REDIRECTED:
             return StoreRefused(where, **facts)
         case FailureKind.MISSING if not is_absence(failure):
             return StoreRefused(where, **facts)

@@ -1,7 +1,8 @@
 """Whether a failed request is made again, and when.
 
 Backoff doubles and is jittered over its upper half, so that clients that failed together do not
-come back together; a store's ``Retry-After`` is a floor under it.
+come back together; a store's ``Retry-After`` is a floor under it. A request whose signature was stale is
+made again at once: nothing has to recover first.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def is_passing(kind: FailureKind) -> bool:
             | FailureKind.BUSY
             | FailureKind.BAD_ANSWER
             | FailureKind.CUT_SHORT
+            | FailureKind.STALE_SIGNATURE
         ):
             return True
         case (
@@ -80,6 +82,7 @@ class RetryPolicy:
             return None
         # The exponent is capped because 2.0 ** 1024 overflows; the backoff is capped long before.
         ceiling = min(self.backoff_seconds_max, self.backoff_seconds_initial * 2.0 ** min(attempt - 1, 64))
-        backoff = ceiling * (0.5 + 0.5 * rng.random())
+        is_at_once = failure.kind is FailureKind.STALE_SIGNATURE
+        backoff = 0.0 if is_at_once else ceiling * (0.5 + 0.5 * rng.random())
         floor = min(failure.retry_after_seconds or 0.0, RETRY_AFTER_SECONDS_MAX)
         return max(backoff, floor)

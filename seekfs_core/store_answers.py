@@ -32,11 +32,14 @@ STATUS_KINDS: Final = {
 CODE_KINDS: Final = {
     "AuthorizationHeaderMalformed": FailureKind.REDIRECTED,  # signed for another region
     "ExpiredToken": FailureKind.DENIED,
+    "ExpiredTokenException": FailureKind.DENIED,
     "InternalError": FailureKind.BUSY,
     "InvalidToken": FailureKind.DENIED,
+    "RequestTimeTooSkewed": FailureKind.DENIED,
     "RequestTimeout": FailureKind.BUSY,
     "ServiceUnavailable": FailureKind.BUSY,
     "SlowDown": FailureKind.BUSY,
+    "TokenRefreshRequired": FailureKind.DENIED,
 }
 """Codes that say more than the status they come with (400, or 200 with an error for a body)."""
 

@@ -1,7 +1,8 @@
 """Object stores behind one interface (``base``): ``sdk`` for S3 servers, ``local`` for a directory.
 
-``signing`` signs requests, ``answers`` and ``connection_failures`` say what comes back means.
-``whole`` reads a small object; ``patient`` wraps a store for tools that do one thing at a time.
+``signing`` signs requests with what ``credentials`` finds; ``answers`` and ``connection_failures`` say
+what comes back means. ``whole`` reads a small object; ``patient`` wraps a store for tools that do one thing
+at a time.
 """
 
 from __future__ import annotations

@@ -44,26 +44,26 @@ def parse_length(value: str | None) -> int | None:
     return int(value) if value is not None and _LENGTH.fullmatch(value) else None
 
 
-def parse_http_date(value: str | None) -> str | None:
-    """``Wed, 21 Oct 2015 07:28:00 GMT`` → ``2015-10-21T07:28:00Z``."""
+def parse_http_time(value: str | None) -> datetime | None:
+    """``Wed, 21 Oct 2015 07:28:00 GMT``, in UTC; None where it is no time, or one beyond the calendar's."""
     try:
-        moment = email.utils.parsedate_to_datetime(value or "")
+        return _in_utc(email.utils.parsedate_to_datetime(value or ""))
     except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_http_date(value: str | None) -> str | None:
+    """``Wed, 21 Oct 2015 07:28:00 GMT`` → ``2015-10-21T07:28:00Z``."""
+    moment = parse_http_time(value)
+    return None if moment is None else _as_iso(moment)
 
 
 def parse_iso_date(value: str | None) -> str | None:
     """A listing's time, with or without fractions of a second, without them."""
     try:
-        moment = datetime.fromisoformat(value or "")
-    except ValueError:
+        return _as_iso(_in_utc(datetime.fromisoformat(value or "")))
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
@@ -72,13 +72,16 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
         return None
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    moment = parse_http_time(value)
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _as_iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def failure_of(
@@ -133,8 +136,13 @@ class _NoDoctype(ElementTree.TreeBuilder):
 def parse_xml(body: bytes) -> ElementTree.Element:
     """The root of a document without a document type. Raises ``ElementTree.ParseError``."""
     parser = ElementTree.XMLParser(target=_NoDoctype())
-    # CompleteMultipartUpload sends white space while it works, before the declaration.
-    return ElementTree.fromstring(body.lstrip(), parser=parser)
+    try:
+        # CompleteMultipartUpload sends white space while it works, before the declaration.
+        return ElementTree.fromstring(body.lstrip(), parser=parser)
+    except (LookupError, ValueError):
+        # The encoding that a document declares is looked for among Python's, of which some are no encodings
+        # of text, and others take more bytes to a letter than the parser can use.
+        raise ElementTree.ParseError("the document declares an encoding that is not known") from None
 
 
 def _name(element: ElementTree.Element) -> str:

@@ -36,7 +36,7 @@ def failure_before_head(method: str, error: Exception) -> StoreFailure:
             kind, what = FailureKind.UNREACHABLE, "the connection broke before the answer"
         case _:
             kind, what = FailureKind.BAD_ANSWER, f"no answer ({type(error).__name__})"
-    return StoreFailure(kind=kind, detail=f"{method}: {what}{_reason(error)}")
+    return StoreFailure(kind=kind, detail=f"{method}: {what}{reason_of(error)}")
 
 
 def failure_in_body(method: str, error: Exception) -> StoreFailure:
@@ -46,7 +46,7 @@ def failure_in_body(method: str, error: Exception) -> StoreFailure:
     return StoreFailure(kind=FailureKind.CUT_SHORT, detail=f"{method}: the answer broke off")
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """What the operating system or TLS said, wherever urllib3 has wrapped it. Never a URL."""
     seen: list[BaseException] = []
     waiting = [error]

@@ -7,12 +7,14 @@ the child begins with a pool of its own.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import os
 import ssl
+import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -38,6 +40,7 @@ from seekfs_io.objects.answers import (
     failure_of,
     parse_content_range,
     parse_http_date,
+    parse_http_time,
     parse_length,
     parse_list_page,
     parse_upload_id,
@@ -45,7 +48,7 @@ from seekfs_io.objects.answers import (
 )
 from seekfs_io.objects.base import ListPage, ObjectStat, StoreError
 from seekfs_io.objects.connection_failures import failure_before_head, failure_in_body
-from seekfs_io.objects.signing import Signer, address_of
+from seekfs_io.objects.signing import Signed, Signer, address_of
 
 _log = logging.getLogger("seekfs.store")
 
@@ -54,10 +57,10 @@ READ_BYTES_MAX = 1 << 20
 caller's view while they are still in the processor's cache."""
 
 
-def open_sdk_store(config: S3Config) -> SdkStore:
-    """Raises ``ConfigError`` where the CA bundle holds no certificates."""
-    context = _tls_context(config)
-    return SdkStore(config=config, tls=context)
+def open_sdk_store(config: S3Config, clock: Callable[[], float] = time.time) -> SdkStore:
+    """``clock`` is this machine's, in seconds since 1970. Raises ``ConfigError`` where the CA bundle holds
+    no certificates."""
+    return SdkStore(config=config, tls=_tls_context(config), clock=clock)
 
 
 def _tls_context(config: S3Config) -> ssl.SSLContext:
@@ -83,6 +86,8 @@ class _Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    signed: Signed
+    """The request that it answers."""
 
 
 class SdkReader:
@@ -170,13 +175,14 @@ class SdkStore:
 
     config: S3Config
     tls: ssl.SSLContext
+    clock: Callable[[], float] = time.time
     _signer: Signer = field(init=False)
     _pool: urllib3.HTTPConnectionPool | None = field(default=None, init=False)
     _pool_pid: int = field(default=0, init=False)
     name = "sdk"
 
     def __attrs_post_init__(self) -> None:
-        self._signer = Signer(config=self.config, address=address_of(self.config))
+        self._signer = Signer(self.config, address_of(self.config), self.clock)
 
     def head(self, key: str) -> ObjectStat:
         answer = self._call("HEAD", key, expect=(200,))
@@ -205,10 +211,10 @@ class SdkStore:
             headers["Range"] = f"bytes={start}-{stop - 1}"
         if if_match is not None:
             headers["If-Match"] = _checked_etag(if_match)
-        response = self._send("GET", key, headers=headers)
+        response, signed = self._send("GET", key, headers=headers)
         try:
             if response.status != (200 if stop is None else 206):
-                raise self._refused("GET", response, conditional=if_match is not None)
+                raise self._refused("GET", response, signed, conditional=if_match is not None)
             return _reader(response, key=key, start=start, stop=stop, if_match=if_match)
         except BaseException:
             _discard(response)
@@ -313,11 +319,11 @@ class SdkStore:
     ) -> _Answer:
         """One request whose answer has a small body, read in full. Another status than those
         expected is a ``StoreError``."""
-        response = self._send(method, key, query=query or {}, headers=headers or {}, body=body)
+        response, signed = self._send(method, key, query=query or {}, headers=headers or {}, body=body)
         try:
             if response.status not in expect:
                 conditional = not {"If-Match", "If-None-Match"}.isdisjoint(headers or {})
-                raise self._refused(method, response, conditional=conditional)
+                raise self._refused(method, response, signed, conditional=conditional)
             content = _read_bounded(response, DOCUMENT_BYTES_MAX)
             if content is None:
                 raise bad_answer(f"the answer to {method} is over {DOCUMENT_BYTES_MAX} bytes long")
@@ -327,7 +333,7 @@ class SdkStore:
                 raise StoreError(failure_in_body(method, error)) from None
             raise
         response.release_conn()
-        return _Answer(status=response.status, headers=_lower(response), body=content)
+        return _Answer(status=response.status, headers=_lower(response), body=content, signed=signed)
 
     def _send(
         self,
@@ -337,22 +343,22 @@ class SdkStore:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str],
         body: bytes | memoryview | None = None,
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> tuple[urllib3.BaseHTTPResponse, Signed]:
         """Sign and send; the response with its body unread. Raises ``StoreError`` where no
         answer's head came."""
         address = self._signer.address
         target = address.target(key, query or {})
-        signed = self._signer.headers(method, target, headers, body)
+        signed = self._signer.sign(method, target, headers, body)
         # Not signed, since what stands between may change them.
-        signed |= {"Accept-Encoding": "identity", "User-Agent": "seekfs"}
+        sent = {**signed.headers, "Accept-Encoding": "identity", "User-Agent": "seekfs"}
         if self.config.proxy is not None and address.scheme == "http":
             target = f"http://{address.host}{target}"
         try:
-            return self._current_pool().urlopen(
+            response = self._current_pool().urlopen(
                 method,
                 target,
                 body=body,  # type: ignore[arg-type]  # any buffer is sent as it is
-                headers=signed,
+                headers=sent,
                 retries=False,
                 redirect=False,
                 assert_same_host=False,
@@ -361,21 +367,27 @@ class SdkStore:
             )
         except (HTTPError, OSError) as error:
             raise StoreError(failure_before_head(method, error)) from None
+        if response.status < 300:
+            self._signer.accepted(signed)
+        return response, signed
 
-    def _refused(self, method: str, response: urllib3.BaseHTTPResponse, *, conditional: bool) -> StoreError:
+    def _refused(
+        self, method: str, response: urllib3.BaseHTTPResponse, signed: Signed, *, conditional: bool
+    ) -> StoreError:
         try:
             body = _read_bounded(response, ERROR_BYTES_MAX) or b""
         except (HTTPError, OSError):
             body = b""
-        answer = _Answer(status=response.status, headers=_lower(response), body=body)
+        answer = _Answer(status=response.status, headers=_lower(response), body=body, signed=signed)
         return StoreError(self._failure(method, answer, conditional=conditional))
 
     def _failure(self, method: str, answer: _Answer, *, conditional: bool) -> StoreFailure:
         # A store may quote what it was sent.
-        body = self._signer.redact(answer.body.decode("utf-8", "replace")).encode("utf-8")
-        return failure_of(
-            method, answer.status, answer.headers, body, conditional=conditional, now=datetime.now(UTC)
-        )
+        body = answer.signed.redact(answer.body.decode("utf-8", "replace")).encode("utf-8")
+        now = datetime.fromtimestamp(self._signer.now(), UTC)
+        failure = failure_of(method, answer.status, answer.headers, body, conditional=conditional, now=now)
+        date = parse_http_time(answer.headers.get("date"))
+        return self._signer.put_right(answer.signed, failure, None if date is None else date.timestamp())
 
     def _current_pool(self) -> urllib3.HTTPConnectionPool:
         pool = self._pool
@@ -394,9 +406,11 @@ class SdkStore:
         if config.proxy is not None:
             proxy = urlsplit(config.proxy)
             user = unquote(proxy.netloc.rpartition("@")[0])
+            # Not urllib3's own way, which knows no letters but those of Latin-1.
+            encoded = base64.b64encode(user.encode()).decode()
             manager = urllib3.ProxyManager(
                 f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}",
-                proxy_headers=urllib3.make_headers(proxy_basic_auth=user) if user else None,
+                proxy_headers={"Proxy-Authorization": f"Basic {encoded}"} if user else None,
                 proxy_ssl_context=self.tls,
                 ssl_context=self.tls,
                 timeout=timeout,

@@ -1,32 +1,33 @@
-"""Where a request goes and how it is signed: addressing, percent-encoding, SigV4, credentials.
+"""Where a request goes and how it is signed: addressing, percent-encoding, SigV4, the clock.
 
 A target is percent-encoded once, here. The same text is signed and sent, so that keys with
 spaces, ``+``, ``%``, ``//`` or any letter of Unicode mean the same to both sides. A request is
-signed at the moment of sending, with credentials that botocore has refreshed by then.
+signed at the moment of sending, with the credentials that are good then (``credentials``), by a clock
+that is put right when the store complains of it.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import threading
-from collections.abc import Mapping
-from urllib.parse import quote, urlsplit
+import time
+from collections.abc import Callable, Mapping
+from typing import assert_never
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-import botocore.session
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials, ReadOnlyCredentials
-from botocore.exceptions import BotoCoreError
+from botocore.credentials import ReadOnlyCredentials
 
 from seekfs_core.errors import FailureKind, StoreFailure
+from seekfs_core.signatures import Remedy, remedy_of
 from seekfs_io.config import S3Config
 from seekfs_io.objects.base import StoreError
+from seekfs_io.objects.credentials import CredentialChain, Held
 
-# botocore writes canonical requests and signatures at debug level; nobody is to see them.
-logging.getLogger("botocore").setLevel(logging.INFO)
+_log = logging.getLogger("seekfs.store")
 
 _PATH_SAFE = "/-_.~"
 _QUERY_SAFE = "-_.~"
@@ -72,7 +73,7 @@ def address_of(config: S3Config) -> Address:
     virtual = config.addressing_style == "virtual" or (
         config.addressing_style == "auto" and config.endpoint is None and _fits_host_name(config.bucket)
     )
-    root = quote(parts.path.rstrip("/"), safe=_PATH_SAFE + "%")
+    root = _encoded_path(parts.path.rstrip("/"))
     if virtual:
         hostname = f"{config.bucket}.{hostname}"
     else:
@@ -81,6 +82,12 @@ def address_of(config: S3Config) -> Address:
     if parts.port is not None and port != (443 if parts.scheme == "https" else 80):
         host = f"{host}:{port}"
     return Address(scheme=parts.scheme, connect_host=hostname, port=port, host=host, root=root)
+
+
+def _encoded_path(path: str) -> str:
+    """A path that may be percent-encoded already, in the one form that nobody on the way encodes anew:
+    escapes in capitals, and of an escaped slash as well."""
+    return "/".join(quote(unquote_to_bytes(segment), safe=_QUERY_SAFE) for segment in path.split("/"))
 
 
 def _aws_endpoint(region: str) -> str:
@@ -100,77 +107,127 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
+@frozen
+class Signed:
+    """The headers of a request that is sent now, and what they were signed with.
+
+    ``held`` is None where nothing was signed. ``clock_offset_seconds`` is what the clock of this machine was
+    corrected by.
+    """
+
+    headers: Mapping[str, str] = field(repr=False)
+    held: Held | None
+    clock_offset_seconds: float
+
+    def redact(self, text: str) -> str:
+        """``text`` without the secrets of this request, wherever a store may quote them."""
+        if self.held is None:
+            return text
+        keys = self.held.keys
+        signature = self.headers["Authorization"].rpartition("Signature=")[2]
+        for secret in (keys.secret_key, keys.token, signature):
+            if secret:
+                text = text.replace(secret, "********")
+        return text
+
+
+class _SignedAt(S3SigV4Auth):
+    """Signs for a time that it is told, in seconds since 1970: botocore's own is this machine's clock."""
+
+    def __init__(self, keys: ReadOnlyCredentials, region: str, time_signed: float) -> None:
+        super().__init__(keys, "s3", region)
+        self._time_signed = time_signed
+
+    def _modify_request_before_signing(self, request: AWSRequest) -> None:
+        request.context["timestamp"] = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._time_signed))
+        super()._modify_request_before_signing(request)  # type: ignore[misc]  # not in the stubs
+
+
 @define
 class Signer:
     """Adds what proves who asks. Calls may come from many threads.
 
-    The credential chain is looked up at the first request and again in a forked child: a lock of
-    botocore's may have been held by another thread at the fork.
+    ``clock`` is this machine's, in seconds since 1970; it may be wrong.
     """
 
     config: S3Config
     address: Address
+    clock: Callable[[], float] = time.time
+    _offset_seconds: float = field(default=0.0, init=False)
+    _fixed: Held | None = field(default=None, init=False)
+    _chain: CredentialChain = field(init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
-    _credentials: Credentials | None = field(default=None, init=False, repr=False)
-    _used: ReadOnlyCredentials | None = field(default=None, init=False, repr=False)
-    _pid: int = field(default=0, init=False)
 
-    def headers(
+    def __attrs_post_init__(self) -> None:
+        config = self.config
+        self._chain = CredentialChain(config.read_timeout_sec, self.now)
+        if config.access_key_id is not None and config.secret_access_key is not None:
+            keys = ReadOnlyCredentials(config.access_key_id, config.secret_access_key, config.session_token)
+            self._fixed = Held(0, keys)
+
+    def now(self) -> float:
+        """Seconds since 1970, as the store counts them where it has said so."""
+        return self.clock() + self._offset_seconds
+
+    def sign(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | memoryview | None
-    ) -> dict[str, str]:
-        """All headers of a request that is sent now. Raises ``StoreError`` (``DENIED``) where no
-        credentials can be had."""
+    ) -> Signed:
+        """All headers of a request that is sent now. Raises ``StoreError`` where no credentials are to be
+        had."""
         every = {"Host": self.address.host, **headers}
         if self.config.anonymous:
-            return every
-        self._used = credentials = self._frozen_credentials()
+            return Signed(every, None, 0.0)
+        held = self._fixed or self._chain.held()
         request = AWSRequest(
             method=method,
             url=f"{self.address.scheme}://{self.address.host}{target}",
             headers=every,
             data=b"" if body is None else body,
         )
-        S3SigV4Auth(credentials, "s3", self.config.region).add_auth(request)
-        return dict(request.headers.items())
+        offset = self._offset_seconds
+        _SignedAt(held.keys, self.config.region, self.clock() + offset).add_auth(request)
+        return Signed(dict(request.headers.items()), held, offset)
 
-    def redact(self, text: str) -> str:
-        """``text`` without the secrets of the credentials last used, wherever a store may echo them."""
-        used = self._used
-        for secret in () if used is None else (used.secret_key, used.token):
-            if secret:
-                text = text.replace(secret, "********")
-        return text
+    def accepted(self, signed: Signed) -> None:
+        """The store has done what was asked."""
+        if signed.held is not None and signed.held is not self._fixed:
+            self._chain.accepted(signed.held)
 
-    def _frozen_credentials(self) -> ReadOnlyCredentials:
-        try:
-            return self._current().get_frozen_credentials()
-        except BotoCoreError as error:
-            # The messages of botocore name files, profiles and providers, not their content; those
-            # of a provider process may quote its output.
-            raise _denied(f"the AWS credential chain failed: {type(error).__name__}") from None
+    def put_right(self, signed: Signed, failure: StoreFailure, store_time: float | None) -> StoreFailure:
+        """What a refusal comes to once what was wrong with the signature has been put right.
 
-    def _current(self) -> Credentials:
-        pid = os.getpid()
-        if self._pid != pid:
-            # Before the lock: one that was held at the fork is never released in the child.
-            self._lock, self._credentials, self._pid = threading.Lock(), None, pid
+        ``store_time`` is the answer's ``Date``, in seconds since 1970. May wait for credentials.
+        """
+        if signed.held is None:
+            return failure
+        local = self.clock()
+        error = None if store_time is None else store_time - (local + signed.clock_offset_seconds)
+        match remedy_of(failure.status, failure.code, error):
+            case None:
+                return failure
+            case Remedy.CORRECT_CLOCK:
+                assert store_time is not None
+                self._correct_clock(signed, store_time - local)
+            case Remedy.RENEW_CREDENTIALS:
+                try:
+                    if signed.held is self._fixed or not self._chain.replaced(signed.held):
+                        return failure
+                except StoreError as none:
+                    return evolve(
+                        failure, kind=none.failure.kind, detail=f"{failure.detail}; {none.failure.detail}"
+                    )
+            case remedy:
+                assert_never(remedy)
+        return evolve(failure, kind=FailureKind.STALE_SIGNATURE)
+
+    def _correct_clock(self, signed: Signed, offset_seconds: float) -> None:
         with self._lock:
-            if self._credentials is None:
-                self._credentials = self._look_up()
-            return self._credentials
-
-    def _look_up(self) -> Credentials:
-        config = self.config
-        if config.access_key_id is not None and config.secret_access_key is not None:
-            return Credentials(config.access_key_id, config.secret_access_key, config.session_token)
-        found = botocore.session.Session().get_credentials()
-        if found is None:
-            raise _denied(
-                "no credentials: neither s3.access_key_id is configured, nor does the AWS credential chain "
-                "(environment, shared files, container, instance) know any; s3.anonymous = true asks unsigned"
-            )
-        return found
-
-
-def _denied(detail: str) -> StoreError:
-    return StoreError(StoreFailure(kind=FailureKind.DENIED, detail=detail))
+            if self._offset_seconds != signed.clock_offset_seconds:
+                return  # Another request that was signed by the same clock has done so.
+            self._offset_seconds = offset_seconds
+        _log.warning(
+            "the clock of this machine is %.0f seconds %s the store's, which refuses what is signed by it; "
+            "requests are signed by the store's time from now on",
+            abs(offset_seconds),
+            "behind" if offset_seconds > 0 else "ahead of",
+        )

@@ -33,6 +33,7 @@ MEANINGS: dict[FailureKind, tuple[type[SeekfsError], int]] = {
     FailureKind.TIMED_OUT: (StoreTimeout, 504),
     FailureKind.BAD_CHECKSUM: (PageCorrupt, 502),
     FailureKind.DENIED: (StoreRefused, 502),
+    FailureKind.STALE_SIGNATURE: (StoreRefused, 502),
     FailureKind.MISSING: (StoreAnswered, 502),
     FailureKind.REDIRECTED: (StoreRefused, 502),
     FailureKind.PRECONDITION: (StoreAnswered, 502),

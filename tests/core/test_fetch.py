@@ -238,7 +238,18 @@ def test_an_object_of_another_size_is_said_to_be_overwritten() -> None:
 # --- retries --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", FailureKind)
+def test_a_stale_signature_is_replaced_at_once_and_within_the_budget() -> None:
+    watched = Watched.make(attempts=2, backoff=1.0, rate=1.0, burst=1)
+    source = source_of(1)
+    (get,) = gets(watched.feed(PagesWanted(1, source, (0,)), 1.0))
+    assert watched.feed(GetFailed(get.get, failure(FailureKind.STALE_SIGNATURE)), 1.0) == ()
+    assert watched.scheduler.next_deadline() == 2.0
+    (again,) = gets(watched.feed(Tick(), 2.0))
+    assert again.attempt == 2
+    assert watched.scheduler.statistics().gets_started == 2
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind is not FailureKind.STALE_SIGNATURE])
 def test_every_kind_of_failure_is_retried_or_told_to_every_waiter(kind: FailureKind) -> None:
     watched = Watched.make(attempts=3, backoff=1.0)
     source = source_of(2)

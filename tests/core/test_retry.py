@@ -17,6 +17,7 @@ PASSING = {
     FailureKind.BUSY,
     FailureKind.BAD_ANSWER,
     FailureKind.CUT_SHORT,
+    FailureKind.STALE_SIGNATURE,
 }
 FINAL = {
     FailureKind.DENIED,
@@ -88,6 +89,13 @@ def test_the_store_says_how_long_it_wants_to_be_left_alone_within_reason(
     delay = POLICY.delay(failure(retry_after=retry_after), 1, random.Random(3))
     assert delay is not None
     assert floor <= delay <= max(floor, 0.1)
+
+
+def test_a_stale_signature_is_replaced_at_once() -> None:
+    stale = failure(FailureKind.STALE_SIGNATURE)
+    assert POLICY.delay(stale, 1, random.Random(1)) == 0.0
+    assert POLICY.delay(stale, 2, random.Random(1)) == 0.0
+    assert POLICY.delay(stale, 3, random.Random(1)) is None
 
 
 def test_retry_after_does_not_shorten_a_backoff() -> None:
