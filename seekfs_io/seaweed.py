@@ -226,6 +226,8 @@ def _flags(home: Path, ports: Ports, identities: Path) -> list[str]:
         "s3.localSocket": home / "tmp" / "s3.sock",
         # As S3 itself: a bucket is made by asking for it.
         "s3.autoCreateBucket": "false",
+        # A bucket may be part of the host name.
+        "s3.domainName": "localhost",
         "s3.iam": "false",
         "master.port": ports.master,
         "master.port.grpc": ports.master_grpc,

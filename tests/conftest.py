@@ -8,6 +8,7 @@ each has a namespace (``ns``) or, where it needs one, a bucket of its own (``buc
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -100,6 +101,18 @@ def passthrough(seaweed: DevServer) -> Iterator[PassThrough]:
     """A pass-through in front of the server; ``s3_config(endpoint=passthrough.endpoint)``."""
     with PassThrough("127.0.0.1", seaweed.s3_port) as store:
         yield store
+
+
+@pytest.fixture
+def aws_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """AWS's configuration file, which is not there yet, and nothing else of AWS: whoever runs the tests
+    may have settings of their own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials"))
+    return tmp_path / "aws-config"
 
 
 @pytest.fixture

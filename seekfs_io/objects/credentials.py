@@ -68,6 +68,7 @@ _NAMES_ONLY = (
 """Exceptions whose text names files, profiles and variables, and no value of theirs that is a secret."""
 
 _OUT_OF_REACH = (
+    exceptions.ConnectionError,
     exceptions.CredentialRetrievalError,
     exceptions.HTTPClientError,
     exceptions.MetadataRetrievalError,
@@ -269,6 +270,8 @@ def _usable(found: Credentials, source: str) -> Found:
 
 
 def _failed(source: str, error: Exception) -> StoreError:
+    if isinstance(error, exceptions.HTTPClientError) and isinstance(error.__context__, ValueError):
+        error = error.__context__  # Nothing was sent: a value cannot stand in a request.
     detail = f"no credentials from {source}: {_why(error)}"
     kind = FailureKind.UNREACHABLE if _may_pass(error) else FailureKind.DENIED
     return StoreError(StoreFailure(kind=kind, detail=detail))

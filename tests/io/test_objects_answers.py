@@ -90,6 +90,22 @@ BOMB = b"""<?xml version="1.0"?>
 <Error><Code>&b;</Code></Error>"""
 
 
+# Python knows some of these, and not all as encodings of text; the parser can use none of them.
+ENCODINGS = (
+    "foo",
+    "gbk",
+    "big5",
+    "shift_jis",
+    "utf-7",
+    "utf-32",
+    "idna",
+    "rot13",
+    "zlib",
+    "undefined",
+    "mbcs",
+)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -102,6 +118,10 @@ BOMB = b"""<?xml version="1.0"?>
         b'<!DOCTYPE Error SYSTEM "file:///etc/passwd"><Error><Code>X</Code></Error>',
         b"<Error><Code>not a code!</Code></Error>",
         b"<Error><Code/></Error>",
+        *(
+            f'<?xml version="1.0" encoding="{encoding}"?><Error><Code>X</Code></Error>'.encode()
+            for encoding in ENCODINGS
+        ),
     ],
 )
 def test_what_is_no_error_document_has_no_code(body: bytes) -> None:
@@ -166,6 +186,28 @@ def test_lengths_and_dates() -> None:
     assert parse_iso_date("x") is None
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "Mon, 99999999999999999999 Jan 2020 00:00:00 GMT",
+        "Wed, 21 Oct 2015 07:28:00 +99999999999999999",
+        "1 2 3",
+        " ",
+        ",",
+        "١",
+    ],
+)
+def test_times_beyond_the_calendar_are_none(value: str) -> None:
+    assert parse_http_date(value) is None
+    assert parse_retry_after(value, NOW) is None
+
+
+def test_listed_times_beyond_the_calendar_are_none() -> None:
+    assert parse_iso_date("9999-12-31T23:59:59-23:59") is None
+    assert parse_iso_date("0001-01-01T00:00:00+23:59") is None
+
+
 def listing(inner: str) -> bytes:
     return f"<ListBucketResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'>{inner}</ListBucketResult>".encode()
 
@@ -198,6 +240,7 @@ def test_keys_that_are_not_encoded_are_taken_as_they_are() -> None:
         b"not xml",
         b"<Other/>",
         BOMB,
+        b'<?xml version="1.0" encoding="gbk"?><ListBucketResult/>',
         listing("<IsTruncated>true</IsTruncated>"),
         listing("<Contents><Size>3</Size></Contents>"),
         listing("<Contents><Key>a</Key></Contents>"),
@@ -214,6 +257,6 @@ def test_a_broken_listing(body: bytes) -> None:
 def test_upload_ids() -> None:
     body = b"<InitiateMultipartUploadResult><UploadId>abc</UploadId></InitiateMultipartUploadResult>"
     assert parse_upload_id(body) == "abc"
-    for broken in (b"", b"<X/>", b"<X><UploadId/></X>"):
+    for broken in (b"", b"<X/>", b"<X><UploadId/></X>", b'<?xml version="1.0" encoding="foo"?><X/>'):
         with pytest.raises(StoreError):
             parse_upload_id(broken)

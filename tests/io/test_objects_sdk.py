@@ -1,32 +1,30 @@
-"""The ``sdk`` engine against a store that misbehaves, and how it addresses, signs and connects."""
+"""The ``sdk`` engine against a store that misbehaves, and how it connects."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import logging
-import re
 import socket
 import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from seekfs_core.errors import FailureKind, StoreFailure
+from seekfs_core.errors import FailureKind
 from seekfs_io.config import ConfigError, S3Config
 from seekfs_io.devserver import DevServer, free_ports
 from seekfs_io.objects import open_store
-from seekfs_io.objects.base import ObjectStore, StoreError
+from seekfs_io.objects.base import ObjectStore
 from seekfs_io.objects.sdk import SdkStore, open_sdk_store
-from seekfs_io.objects.signing import address_of
 from tests.conftest import S3ConfigFactory, StoreFactory
 from tests.support.daemon import REPOSITORY
-from tests.support.objects import listed
+from tests.support.objects import drain, failure_of, listed
 from tests.support.passthrough import Answer, Head, Match, PassThrough, Plan
 
 MIB = 1 << 20
@@ -43,35 +41,6 @@ def through(passthrough: PassThrough, open_s3: StoreFactory) -> ObjectStore:
 def key(store: ObjectStore, ns: str) -> str:
     store.put(f"{ns}/a", bytes(range(256)) * 8192)
     return f"{ns}/a"
-
-
-@pytest.fixture(autouse=True)
-def _no_credentials_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whoever runs the tests may have credentials of their own."""
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_CONTAINER_CREDENTIALS_FULL_URI"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-
-
-def failure_of(call: Callable[[], object]) -> StoreFailure:
-    with pytest.raises(StoreError) as caught:
-        call()
-    return caught.value.failure
-
-
-def drain(store: ObjectStore, key: str, **arguments: Any) -> bytes:
-    content = bytearray()
-    view = memoryview(bytearray(MIB))
-    with store.get(key, **arguments) as reader:
-        while count := reader.readinto(view):
-            content += view[:count]
-    return bytes(content)
 
 
 # --- answers that are wrong -------------------------------------------------------------------
@@ -197,7 +166,9 @@ def test_a_completed_upload_that_failed(
     assert (failure.kind, failure.status, failure.code) == (FailureKind.BUSY, 200, "InternalError")
 
 
-@pytest.mark.parametrize("body", [b"", b"ok", b"<Other/>"])
+@pytest.mark.parametrize(
+    "body", [b"", b"ok", b"<Other/>", b'<?xml version="1.0" encoding="gbk"?><CompleteMultipartUploadResult/>']
+)
 def test_a_completed_upload_with_no_answer(
     passthrough: PassThrough, through: ObjectStore, body: bytes
 ) -> None:
@@ -382,167 +353,7 @@ def test_a_forked_child_has_connections_of_its_own(
     assert len(passthrough.exchanges) == 1 + 4 * 6
 
 
-# --- targets and signatures -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "target"),
-    [
-        ("a b", "a%20b"),
-        ("a+b", "a%2Bb"),
-        ("100%", "100%25"),
-        ("a%2Fb", "a%252Fb"),
-        ("☃", "%E2%98%83"),
-        ("a//b", "a//b"),
-        ("x:y=z", "x%3Ay%3Dz"),
-        ("q'()!*~", "q%27%28%29%21%2A~"),
-        ("k?v#h&", "k%3Fv%23h%26"),
-        ("dots/..a/.b", "dots/..a/.b"),
-        ("back\\slash", "back%5Cslash"),
-    ],
-)
-def test_what_is_signed_is_what_is_sent(
-    passthrough: PassThrough, through: ObjectStore, seaweed: DevServer, ns: str, name: str, target: str
-) -> None:
-    through.put(f"{ns}/{name}", b"bytes")
-    assert drain(through, f"{ns}/{name}") == b"bytes"
-    assert {each.target for each in passthrough.exchanges} == {f"/{seaweed.bucket}/{ns}/{target}"}
-    assert {each.status for each in passthrough.exchanges} == {200}
-
-
-def config(**changes: Any) -> S3Config:
-    return S3Config(bucket="data", access_key_id="id", secret_access_key=SECRET, **changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "url"),
-    [
-        ({}, "https://data.s3.us-east-1.amazonaws.com"),
-        ({"region": "eu-central-1"}, "https://data.s3.eu-central-1.amazonaws.com"),
-        ({"region": "cn-north-1"}, "https://data.s3.cn-north-1.amazonaws.com.cn"),
-        ({"addressing_style": "path"}, "https://s3.us-east-1.amazonaws.com/data"),
-        ({"endpoint": "http://localhost:9000"}, "http://localhost:9000/data"),
-        ({"endpoint": "http://localhost:80/"}, "http://localhost/data"),
-        ({"endpoint": "https://host:443"}, "https://host/data"),
-        ({"endpoint": "https://host:80"}, "https://host:80/data"),
-        ({"endpoint": "http://[::1]:9000"}, "http://[::1]:9000/data"),
-        ({"endpoint": "https://host/storage/v1/s3/"}, "https://host/storage/v1/s3/data"),
-        ({"endpoint": "https://host:8443", "addressing_style": "virtual"}, "https://data.host:8443"),
-    ],
-)
-def test_addresses(changes: dict[str, str], url: str) -> None:
-    address = address_of(config(**changes))
-    assert f"{address.scheme}://{address.host}{address.root}" == url
-    assert address.target("a b", {}) == f"{address.root}/a%20b"
-    assert address.target("", {"x": "1 2", "a": ""}) == f"{address.root or '/'}?a=&x=1%202"
-
-
-def test_a_name_with_a_dot_fits_no_certificate_of_aws() -> None:
-    address = address_of(S3Config(bucket="my.data"))
-    assert (address.host, address.root) == ("s3.us-east-1.amazonaws.com", "/my.data")
-
-
-def sent_headers(passthrough: PassThrough, config: S3Config) -> Mapping[str, str]:
-    """What a GET with ``config`` carries; the answer is made up."""
-    passthrough.when(Match(), Plan(answer=Answer(status=404)))
-    store = open_store(config)
-    failure_of(lambda: store.get("a"))
-    store.close()
-    return {name.lower(): value for name, value in passthrough.exchanges[-1].request.headers}
-
-
-def test_static_credentials(passthrough: PassThrough) -> None:
-    headers = sent_headers(passthrough, config(endpoint=passthrough.endpoint, session_token="a-token"))
-    assert headers["x-amz-security-token"] == "a-token"
-    assert re.match(
-        r"AWS4-HMAC-SHA256 Credential=id/[0-9]{8}/us-east-1/s3/aws4_request, SignedHeaders=host;",
-        headers["authorization"],
-    )
-
-
-def test_anonymous_requests_carry_nothing(passthrough: PassThrough) -> None:
-    headers = sent_headers(passthrough, S3Config(endpoint=passthrough.endpoint, anonymous=True))
-    assert "authorization" not in headers
-    assert not any(name.startswith("x-amz") for name in headers)
-
-
-def test_credentials_of_the_environment(passthrough: PassThrough, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "from-env")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_SESSION_TOKEN", "env-token")
-    headers = sent_headers(passthrough, S3Config(endpoint=passthrough.endpoint))
-    assert "Credential=from-env/" in headers["authorization"]
-    assert headers["x-amz-security-token"] == "env-token"
-
-
-def test_credentials_of_a_profile(
-    passthrough: PassThrough, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "credentials").write_text(
-        f"[default]\naws_access_key_id = other\naws_secret_access_key = x\n"
-        f"[jobs]\naws_access_key_id = from-profile\naws_secret_access_key = {SECRET}\n"
-    )
-    monkeypatch.setenv("AWS_PROFILE", "jobs")
-    headers = sent_headers(passthrough, S3Config(endpoint=passthrough.endpoint))
-    assert "Credential=from-profile/" in headers["authorization"]
-
-
-PROVIDER = """
-import json, pathlib, sys
-from datetime import UTC, datetime, timedelta
-counter = pathlib.Path(sys.argv[1])
-number = int(counter.read_text()) + 1
-counter.write_text(str(number))
-# botocore renews what has less than 10 minutes left, before the next request.
-expires = datetime.now(UTC) + timedelta(minutes=5)
-print(json.dumps({"Version": 1, "AccessKeyId": f"key-{number}", "SecretAccessKey": "s",
-                  "SessionToken": f"t-{number}", "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}))
-"""
-
-
-def test_credentials_that_expire_are_renewed(passthrough: PassThrough, tmp_path: Path) -> None:
-    counter = tmp_path / "counter"
-    counter.write_text("0")
-    (tmp_path / "provider.py").write_text(PROVIDER)
-    command = f"{sys.executable} {tmp_path / 'provider.py'} {counter}"
-    (tmp_path / "config").write_text(f"[default]\ncredential_process = {command}\n")
-    passthrough.when(Match(), Plan(answer=Answer(status=404)))
-    store = open_store(S3Config(endpoint=passthrough.endpoint))
-    for _ in range(3):
-        failure_of(lambda: store.get("a"))
-    store.close()
-    keys = [
-        re.search(r"Credential=([^/]+)/", each.request.get("authorization") or "")
-        for each in passthrough.exchanges
-    ]
-    tokens = [each.request.get("x-amz-security-token") for each in passthrough.exchanges]
-    numbers = [int(found[1].removeprefix("key-")) for found in keys if found]
-    assert numbers == sorted(set(numbers))
-    assert len(numbers) == 3
-    assert tokens == [f"t-{number}" for number in numbers]
-
-
-def test_no_credentials_at_all(open_s3: StoreFactory) -> None:
-    store = open_s3(access_key_id=None, secret_access_key=None)
-    failure = failure_of(lambda: store.get("a"))
-    assert failure.kind is FailureKind.DENIED
-    assert "s3.access_key_id" in failure.detail
-    assert failure.status is None
-
-
-def test_a_credential_chain_that_fails(
-    open_s3: StoreFactory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "config").write_text(f"[default]\ncredential_process = sh -c 'echo {SECRET} >&2; exit 1'\n")
-    store = open_s3(access_key_id=None, secret_access_key=None)
-    failure = failure_of(lambda: store.get("a"))
-    assert failure.kind is FailureKind.DENIED
-    assert SECRET not in str(failure)
-    monkeypatch.setenv("AWS_PROFILE", "not-there")
-    assert (
-        failure_of(lambda: open_s3(access_key_id=None, secret_access_key=None).head("a")).kind
-        is FailureKind.DENIED
-    )
+# --- refusals ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -556,26 +367,6 @@ def test_a_credential_chain_that_fails(
 def test_a_store_that_says_no(open_s3: StoreFactory, key: str, changes: dict[str, object], code: str) -> None:
     failure = failure_of(lambda: open_s3(**changes).get(key))
     assert (failure.kind, failure.status, failure.code) == (FailureKind.DENIED, 403, code)
-
-
-def test_no_secret_is_ever_shown(passthrough: PassThrough, caplog: pytest.LogCaptureFixture) -> None:
-    """A store that echoes everything it was sent, at every level of logging."""
-    caplog.set_level(logging.DEBUG)
-    store = open_store(config(endpoint=passthrough.endpoint, session_token="secret-token"))
-    echo = f"you sent {SECRET} and secret-token"
-    answer = Answer(
-        status=403,
-        body=f"<Error><Code>SignatureDoesNotMatch</Code><Message>{echo}</Message></Error>".encode(),
-    )
-    passthrough.when(Match(), Plan(answer=answer))
-    failure = failure_of(lambda: store.get("a"))
-    store.close()
-    signature = (passthrough.exchanges[0].request.get("authorization") or "").rpartition("Signature=")[2]
-    assert len(signature) == 64
-    assert "you sent ******** and ********" in failure.detail
-    shown = repr(failure) + repr(store) + caplog.text
-    for secret in (SECRET, "secret-token", signature):
-        assert secret not in shown
 
 
 # --- TLS and proxies --------------------------------------------------------------------------
@@ -625,7 +416,7 @@ def test_a_bundle_without_certificates(tmp_path: Path) -> None:
 
 def test_a_proxy(passthrough: PassThrough, seaweed: DevServer, open_s3: StoreFactory, key: str) -> None:
     # The pass-through is a proxy to this one server, which takes whole URLs as targets.
-    proxy = passthrough.endpoint.replace("http://", "http://user:pass%40word@")
+    proxy = passthrough.endpoint.replace("http://", "http://user:pass%40w%C3%B6rd%E2%98%83@")
     store = open_s3(proxy=proxy)
     assert len(drain(store, key)) == 2 * MIB
     assert drain(store, key, start=0, stop=10) == bytes(range(10))
@@ -633,18 +424,8 @@ def test_a_proxy(passthrough: PassThrough, seaweed: DevServer, open_s3: StoreFac
         f"{seaweed.endpoint}/{seaweed.bucket}/{key}"
     ] * 2
     sent = passthrough.exchanges[0].request.get("proxy-authorization") or ""
-    assert base64.b64decode(sent.removeprefix("Basic ")) == b"user:pass@word"
+    assert base64.b64decode(sent.removeprefix("Basic ")).decode() == "user:pass@wörd☃"
     assert passthrough.connections_made == 1
-
-
-def test_virtual_hosts_through_a_proxy(passthrough: PassThrough) -> None:
-    """The name is the proxy's to resolve, so that the request can be looked at."""
-    headers = sent_headers(
-        passthrough,
-        config(endpoint="http://store.example:9000", addressing_style="virtual", proxy=passthrough.endpoint),
-    )
-    assert headers["host"] == "data.store.example:9000"
-    assert passthrough.exchanges[0].target == "http://data.store.example:9000/a"
 
 
 def tunnel(listener: socket.socket, seen: list[bytes]) -> None:
