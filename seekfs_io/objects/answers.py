@@ -96,7 +96,7 @@ def failure_of(
     detail = f"{request} was answered {status}" + (f" {code}" if code else "")
     if kind is FailureKind.REDIRECTED:
         region = headers.get("x-amz-bucket-region")
-        detail += f": the bucket is in {_printable(region)}" if region else ": the bucket is elsewhere"
+        detail += f": the bucket is in {printable(region)}" if region else ": the bucket is elsewhere"
     elif message:
         detail += f": {message}"
     return StoreFailure(
@@ -120,11 +120,12 @@ def parse_error(body: bytes) -> tuple[str | None, str | None]:
     message = child_text(root, "Message")
     return (
         code if code and _CODE.fullmatch(code) else None,
-        _printable(message) if message else None,
+        printable(message) if message else None,
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """One line, cut, of what somebody else has written."""
     return "".join(letter if letter.isprintable() else " " for letter in text[:200]).strip()
 
 
@@ -164,7 +165,7 @@ def parse_list_page(body: bytes) -> ListPage:
     except ElementTree.ParseError as error:
         raise bad_answer(f"the listing is not XML: {error}") from None
     if _name(root) != "ListBucketResult":
-        raise bad_answer(f"the listing is a {_printable(_name(root))} document")
+        raise bad_answer(f"the listing is a {printable(_name(root))} document")
     encoded = child_text(root, "EncodingType") == "url"
     token = None
     if child_text(root, "IsTruncated") == "true":

@@ -29,6 +29,7 @@ from botocore.credentials import Credentials, ReadOnlyCredentials
 from seekfs_core.credentials import CredentialLife, Refused, Use
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_io.config_rules import is_credential
+from seekfs_io.objects.answers import printable
 from seekfs_io.objects.base import StoreError
 from seekfs_io.objects.connection_failures import reason_of
 
@@ -311,7 +312,7 @@ def _why(error: Exception) -> str:
             what = error.strerror or type(error).__name__
             return what if name is None else f"{name!r}: {what}"
         case _ if isinstance(error, _NAMES_ONLY):
-            return str(error)
+            return printable(str(error))
         case _ if isinstance(error, _OUT_OF_REACH):
             return f"it failed or cannot be reached{reason_of(error)}"
         case _:

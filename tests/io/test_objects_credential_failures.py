@@ -254,6 +254,34 @@ def test_a_chain_that_fails_is_a_sentence_without_a_secret(
         assert SECRET not in text
 
 
+SHORT_LIVED = """
+import json, pathlib, sys
+from datetime import UTC, datetime, timedelta
+if not pathlib.Path(sys.argv[1]).exists():
+    pathlib.Path(sys.argv[1]).touch()
+    end = datetime.now(UTC) + timedelta(minutes=5)
+    print(json.dumps({"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "SECRETTOKEN123",
+                      "Expiration": end.strftime("%Y-%m-%dT%H:%M:%SZ")}))
+else:
+    sys.exit("SECRETTOKEN123")
+"""
+
+
+def test_what_a_program_says_when_it_fails_is_not_logged(
+    open_s3: StoreFactory, tmp_path: Path, aws_config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """botocore renews what ends soon by itself, and has a traceback for the log if that fails."""
+    caplog.set_level(logging.DEBUG)
+    (tmp_path / "program.py").write_text(SHORT_LIVED)
+    aws_config.write_text(
+        f"[default]\ncredential_process = {sys.executable} {tmp_path / 'program.py'} {tmp_path / 'ran'}\n"
+    )
+    store = open_s3(access_key_id=None, secret_access_key=None)
+    failure = failure_of(lambda: store.get("a"))
+    assert failure.kind is UNREACHABLE
+    assert SECRET not in str(failure) + caplog.text
+
+
 # --- on the command line ------------------------------------------------------------------------
 
 

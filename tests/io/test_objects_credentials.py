@@ -169,6 +169,22 @@ def test_credentials_that_expire_while_running_are_renewed_once(
     assert keys_of(passthrough) == ["old", "old", ACCESS_KEY, ACCESS_KEY]
 
 
+def test_credentials_may_expire_again_and_again(
+    chain: ChainFactory, key: str, passthrough: PassThrough, program: Program
+) -> None:
+    known = ["one", "two", ACCESS_KEY]
+    for each in known[:2]:
+        accepted_once(passthrough, each)
+    program.says(known[0])
+    store = chain()
+    for following in known[1:]:
+        drain(store, key)
+        program.says(following)
+        assert failure_of(lambda: store.get(key)).kind is FailureKind.STALE_SIGNATURE
+    assert drain(store, key) == b"content"
+    assert keys_of(passthrough) == ["one", "one", "two", "two", ACCESS_KEY]
+
+
 def test_many_requests_with_expired_credentials_share_one_renewal(
     chain: ChainFactory, key: str, passthrough: PassThrough, program: Program
 ) -> None:
