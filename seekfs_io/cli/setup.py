@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from seekfs_io.cli.boundary import Failed
+from seekfs_io.cli.boundary import EXIT_CALLED_WRONGLY, Failed
 from seekfs_io.cli.options import config_option, json_option
 from seekfs_io.cli.output import emit, emit_json, explain, say
 from seekfs_io.cli.stores import opened
@@ -22,7 +22,10 @@ def config() -> None:
 @config_option
 @json_option
 def config_check(file: str | None, config_path: str | None, as_json: bool) -> None:
-    """The effective configuration, secrets masked, or everything that is wrong with it."""
+    """The effective configuration, secrets masked, or everything that is wrong with it.
+
+    Exit status 2 where anything is.
+    """
     if file is not None and config_path is not None and file != config_path:
         raise click.UsageError(f"two configurations: {file} and --config {config_path}")
     try:
@@ -34,7 +37,7 @@ def config_check(file: str | None, config_path: str | None, as_json: bool) -> No
         else:
             for problem in error.problems:
                 explain(str(problem))
-        raise Failed from None
+        raise Failed(EXIT_CALLED_WRONGLY) from None
     if as_json:
         emit_json({"path": found.path, "config": as_table(found)})
     else:

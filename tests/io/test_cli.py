@@ -111,16 +111,17 @@ def test_config_check_says_everything_that_is_wrong(seekfs: Seekfs, tmp_path: Pa
     file = tmp_path / "wrong.toml"
     file.write_text('[s3]\nbukket = "b"\n[log]\nlevel = "loud"\n')
     ran = seekfs("config", "check", "--config", str(file))
-    assert (ran.status, ran.out) == (1, b"")
+    assert (ran.status, ran.out) == (2, b"")
     assert "s3.bukket" in ran.err
     assert "log.level" in ran.err
     ran = seekfs("config", "check", str(file), "--json")
-    assert ran.status == 1
+    assert ran.status == 2
     assert {each["where"] for each in json.loads(ran.out)["problems"]} == {"s3.bukket", "log.level"}
 
 
-def test_a_configuration_that_is_not_there_is_named(seekfs: Seekfs) -> None:
-    ran = seekfs("health", "--config", "no/such.toml")
+@pytest.mark.parametrize("arguments", [["config", "check"], ["health"], ["manifest", "ls", "dev"]])
+def test_a_configuration_that_is_not_there_is_named(seekfs: Seekfs, arguments: list[str]) -> None:
+    ran = seekfs(*arguments, "--config", "no/such.toml")
     assert (ran.status, ran.out) == (2, b"")
     assert "no/such.toml" in ran.err
 
