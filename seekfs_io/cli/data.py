@@ -148,6 +148,8 @@ def facts_of(result: PublishResult) -> dict[str, Any]:
 
 def sentence_of(result: PublishResult) -> str:
     """A publication for a person."""
+    if result.version == 0:
+        return f"nothing to publish: there is no namespace {result.ns}, and none was made"
     if not result.new:
         return f"{result.ns} stays at version {result.version}: nothing has changed"
     files = count(result.changed, "file")

@@ -150,6 +150,8 @@ def test_gen_names_keys_that_cannot_be_a_path(seekfs: Seekfs, files: Path) -> No
     assert "1 key left out; --skip-invalid" in ran.err
     ran = seekfs.done(*arguments, "--skip-invalid")
     assert len(ran.json["left_out"]) == 1
+    ran = seekfs.done(*arguments[:-1], "--skip-invalid")
+    assert ran.lines == ["nothing to publish: there is no namespace dev, and none was made"]
 
 
 def test_gen_leaves_out_what_is_its_own_and_can_be_verified_ever_after(seekfs: Seekfs, files: Path) -> None:
@@ -217,9 +219,12 @@ def test_diff_between_versions_and_with_the_current_one(seekfs: Seekfs) -> None:
 
 
 @pytest.mark.usefixtures("three_versions")
-def test_rollback_publishes_an_old_version_as_a_new_one(seekfs: Seekfs) -> None:
+def test_rollback_publishes_an_old_version_as_a_new_one_unless_it_is_as_that_already(seekfs: Seekfs) -> None:
     assert seekfs.done("manifest", "rollback", "dev", "1", "--json").json["version"] == 4
     assert seekfs.done("manifest", "diff", "dev", "1").out == b""
+    again = seekfs.done("manifest", "rollback", "dev", "1")
+    assert again.lines == ["dev stays at version 4: nothing has changed"]
+    assert seekfs.done("manifest", "rollback", "dev", "4", "--json").json["new"] is False
     ran = seekfs("manifest", "rollback", "dev", "9")
     assert ran.status == 1
     assert "there is no version 9 of namespace 'dev', whose current version is 4" in ran.err
