@@ -17,6 +17,7 @@ pages, ranges, retries or versions does not belong here but in a machine.
 | ``config``        | the configuration: ``config_tree`` has its keys, ``config_rules`` what they may be |
 | ``memory_limits`` | how much memory there is |
 | ``logs``          | one line an event on stderr |
+| ``printable``     | text of others, as it may be shown |
 | ``cli``           | the command line |
 | ``demo``          | ``seekfs demo`` |
 | ``devserver``     | a real S3 server for development: a process (``seaweed``) with a ``keeper`` |

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from seekfs_io.config import LogConfig
+from seekfs_io.printable import printable
 
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -98,7 +99,7 @@ def _time(record: logging.LogRecord) -> str:
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={_text_value(value)}" for name, value in fields_of(record).items())
-        message = _escaped(record.getMessage())
+        message = printable(record.getMessage())
         return f"{_time(record)} {record.levelname} {record.name}: {message}{fields}"
 
 
@@ -120,11 +121,3 @@ def _text_value(value: object) -> str:
     if _PLAIN_VALUE.fullmatch(text) and text.isprintable():
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())
-
-
-def _escaped(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )

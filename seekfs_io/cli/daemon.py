@@ -19,6 +19,7 @@ from seekfs_io.cli.options import (
     version_option,
 )
 from seekfs_io.cli.output import emit, emit_bytes, emit_json
+from seekfs_io.printable import printable
 
 
 @click.command()
@@ -90,7 +91,7 @@ def head(
         )
         return
     emit(f"size     {facts.length}")
-    emit(f"hash     {facts.hash}")
+    emit(f"hash     {printable(facts.hash)}")
     emit(f"version  {facts.version}{' (stale: HEAD could not be read)' if facts.stale else ''}")
 
 
@@ -111,7 +112,7 @@ def health(config_path: str | None, url: str | None, as_json: bool) -> None:
     else:
         reasons = readiness.document.get("reasons") or readiness.document.get("detail") or []
         why = reasons if isinstance(reasons, str) else "; ".join(map(str, reasons))
-        state = "ready" if readiness.ready else f"not ready: {why}"
+        state = "ready" if readiness.ready else f"not ready: {printable(why)}"
         emit(f"{address} is {'alive' if is_alive else 'not itself'} and {state}")
     if not (is_alive and readiness.ready):
         raise Failed

@@ -5,7 +5,6 @@ The work is done by ``seekfs_io.publisher``; here are arguments, progress and wh
 
 from __future__ import annotations
 
-import datetime
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +23,10 @@ from seekfs_io.cli.options import (
     single_writer_option,
     version_option,
 )
-from seekfs_io.cli.output import count, emit, emit_bytes, emit_json, say, size
+from seekfs_io.cli.output import count, emit, emit_bytes, emit_json, moment, say, size
 from seekfs_io.cli.progress import bar
 from seekfs_io.cli.stores import opened
+from seekfs_io.printable import printable
 
 if TYPE_CHECKING:
     from seekfs_io.publisher import PublishResult
@@ -282,14 +282,13 @@ def manifest_show(ns: str, version: int | None, config_path: str | None, as_json
     if as_json:
         emit_bytes(encode_manifest(found) + b"\n")
         return
-    created = datetime.datetime.fromtimestamp(found.created_at, datetime.UTC)
     emit(f"namespace    {found.ns}")
     emit(f"version      {found.version}")
-    emit(f"created      {created:%Y-%m-%dT%H:%M:%SZ}")
+    emit(f"created      {moment(found.created_at)}")
     emit(f"parents      {', '.join(map(str, found.parents)) or 'none'}")
     emit(f"files        {len(found.files)}")
     emit(f"bytes        {found.total_bytes}")
-    emit(f"publication  {found.publication_id or 'unknown'}")
+    emit(f"publication  {printable(found.publication_id) or 'unknown'}")
     for path in found.tombstones:
         emit(f"dropped      {path}")
 
@@ -381,7 +380,7 @@ def manifest_verify(
         )
     else:
         for each in found.differences:
-            emit(f"{each.path}: {each.what} ({each.key})")
+            emit(f"{each.path}: {printable(each.what)} ({each.key})")
     read = f"{count(found.files, 'file')} of {ns} at version {found.version}, {size(found.bytes)}"
     say(f"{read}: {count(len(found.differences), 'difference') if found.differences else 'all as published'}")
     if found.differences:

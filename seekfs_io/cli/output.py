@@ -5,6 +5,7 @@ Results are bytes of UTF-8 whatever the locale: a path may hold any letter, and 
 
 from __future__ import annotations
 
+import datetime
 import errno
 import json
 import os
@@ -12,6 +13,8 @@ import sys
 from typing import Any, TextIO
 
 import click
+
+from seekfs_io.printable import printable
 
 
 def emit(text: str) -> None:
@@ -50,9 +53,20 @@ def say(text: str) -> None:
 
 
 def explain(text: str) -> None:
-    """Why it failed: every line of ``text`` behind the name of the program."""
+    """Why it failed: every line of ``text`` behind the name of the program.
+
+    A daemon's or a store's words may be in it, and a file's name: none of them may speak to the terminal.
+    """
     for line in text.splitlines() or [""]:
-        click.echo(f"seekfs: {line}", err=True)
+        say(f"seekfs: {printable(line)}")
+
+
+def moment(seconds: int) -> str:
+    """A time in seconds since 1970, in UTC; the number itself where that is no date of the calendar."""
+    try:
+        return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
 
 
 def count(number: int, noun: str) -> str:

@@ -207,6 +207,16 @@ def test_a_refusal_of_the_daemon_is_told_with_its_request(
     assert ran.err == "seekfs: dev has no file 'a' (status 404, request r-9)\n"
 
 
+def test_what_a_daemon_says_does_not_reach_the_terminal_as_it_is(
+    seekfs: Seekfs, daemon: responses.RequestsMock
+) -> None:
+    daemon.get(f"{URL}/blob", json={"detail": "\x1b[2Jgone\x9b31m", "status": 404}, status=404)
+    assert seekfs("cat", "dev", "a", "--url", URL).err == "seekfs: \\x1b[2Jgone\\x9b31m (status 404)\n"
+    daemon.get(f"{URL}/healthz", body=b"ok", auto_calculate_content_length=True)
+    daemon.get(f"{URL}/readyz", json={"reasons": ["\x1b[2J"]}, status=503, auto_calculate_content_length=True)
+    assert seekfs("health", "--url", URL).lines == [f"{URL} is alive and not ready: \\x1b[2J"]
+
+
 @pytest.mark.parametrize("arguments", [["cat", "dev", "a"], ["head", "dev", "a"], ["health"]])
 def test_no_daemon_is_a_sentence_that_names_its_address(seekfs: Seekfs, arguments: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -177,6 +177,14 @@ def test_gen_leaves_out_what_is_its_own_and_can_be_verified_ever_after(seekfs: S
 # -- looking at versions -------------------------------------------------------------------------
 
 
+def store_manifest(directory: Path, document: dict[str, object]) -> None:
+    """Version 1 of ``dev``, written by somebody else."""
+    namespace = directory / ".seekfs/store/seekfs/namespaces/dev"
+    (namespace / "manifests").mkdir(parents=True)
+    (namespace / "manifests" / "v-1.json.gz").write_bytes(json.dumps(document).encode())
+    (namespace / "HEAD").write_bytes(b"v-1\n")
+
+
 @pytest.fixture
 def three_versions(seekfs: Seekfs, files: Path) -> Path:
     """v1: a.txt, empty, sub/b ☃.txt; v2: a.txt with other bytes and new.bin; v3: without ``empty``."""
@@ -207,6 +215,38 @@ def test_ls_and_show_of_any_version(seekfs: Seekfs) -> None:
     assert shown["bytes"] == "1014"
     document = seekfs.done("manifest", "show", "dev", "--version", "1", "--json").json
     assert (document["version"], document["files"][0]["hash"]) == (1, HELLO)
+
+
+@pytest.mark.parametrize(
+    ("created_at", "shown"),
+    [
+        (1712345678, "2024-04-05T19:34:38Z"),
+        (0, "1970-01-01T00:00:00Z"),
+        (-1, "1969-12-31T23:59:59Z"),
+        (253402300799, "9999-12-31T23:59:59Z"),
+        (253402300800, "253402300800"),
+        (1712345678000, "1712345678000"),
+        (-(10**15), "-1000000000000000"),
+        (2**62, str(2**62)),
+        (2**63, str(2**63)),
+        (-(10**300), str(-(10**300))),
+    ],
+)
+def test_show_has_a_time_that_no_calendar_has_as_a_number(
+    seekfs: Seekfs, tmp_path: Path, created_at: int, shown: str
+) -> None:
+    store_manifest(tmp_path, {"version": 1, "created_at": created_at, "files": []})
+    assert f"created      {shown}" in seekfs.done("manifest", "show", "dev").lines
+    assert seekfs.done("manifest", "show", "dev", "--json").json["created_at"] == created_at
+
+
+def test_show_lets_nothing_in_a_manifest_speak_to_the_terminal(seekfs: Seekfs, tmp_path: Path) -> None:
+    words = "\x1b]0;title\x07\x9b2J\nversion  99"
+    store_manifest(tmp_path, {"version": 1, "publication_id": words, "files": []})
+    ran = seekfs.done("manifest", "show", "dev")
+    assert "publication  \\x1b]0;title\\x07\\x9b2J\\nversion  99" in ran.lines
+    assert all(line.isprintable() for line in ran.lines)
+    assert seekfs.done("manifest", "show", "dev", "--json").json["publication_id"] == words
 
 
 @pytest.mark.usefixtures("three_versions")
