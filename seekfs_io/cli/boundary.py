@@ -89,7 +89,8 @@ def _invoke(command: click.Command, arguments: Sequence[str]) -> int:
     except click.exceptions.Abort as abort:
         raise KeyboardInterrupt from abort
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     except ConfigError as error:
         for problem in error.problems:

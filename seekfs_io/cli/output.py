@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any, TextIO
 
 import click
@@ -48,8 +49,9 @@ def emit_json(document: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Something about the work, for a person."""
-    click.echo(text, err=True)
+    """Something about the work, for a person. Where nobody can be told, the work goes on all the same."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def explain(text: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import responses
 
-from tests.support.command_line import Seekfs, start
+from tests.support.command_line import Seekfs, command, own_environment, start
 
 URL = "http://127.0.0.1:7070"
 
@@ -306,6 +306,47 @@ def test_a_disk_that_is_full_is_said_and_no_traceback() -> None:
         process = start(["cat", "dev", "a", "--url", url], stdout=full)
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (1, b"seekfs: No space left on device\n")
+
+
+def test_head_in_a_shell_has_enough_and_nothing_is_said() -> None:
+    with endless_daemon() as (url, _):
+        script = '"$@" | head -c1; exit ${PIPESTATUS[0]}'
+        shell = subprocess.run(
+            ["bash", "-c", script, "-", *command("cat", "dev", "a", "--url", url)],
+            env=own_environment(),
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+    assert (shell.returncode, shell.stdout, shell.stderr) == (1, b"\0", b"")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "arguments", "status", "err"),
+    [
+        (">&-", ["config", "check"], 1, b"seekfs: standard output: Bad file descriptor\n"),
+        (">&-", ["bucket", "make"], 0, b"bucket seekfs: made\n"),
+        (">&-", ["manifest", "ls", "nope"], 1, b"seekfs: there is no namespace 'nope'\n"),
+        ("2>&-", ["bucket", "make"], 0, b""),
+        ("2>/dev/full", ["bucket", "make"], 0, b""),
+        ("2>/dev/full", ["manifest", "ls", "nope"], 1, b""),
+        ("2>/dev/full", ["nonsense"], 2, b""),
+        (">&- 2>&-", ["config", "check"], 1, b""),
+        (">/dev/full 2>/dev/full", ["config", "check"], 1, b""),
+    ],
+)
+def test_whatever_is_done_to_its_outputs_the_exit_status_is_right(
+    tmp_path: Path, redirection: str, arguments: list[str], status: int, err: bytes
+) -> None:
+    shell = subprocess.run(
+        ["bash", "-c", f'"$@" {redirection}', "-", *command(*arguments)],
+        env=own_environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (shell.returncode, shell.stdout, shell.stderr) == (status, b"", err)
 
 
 def test_a_small_result_that_cannot_be_written_is_a_failure_too() -> None:

@@ -60,6 +60,17 @@ class Seekfs:
         return ran
 
 
+def command(*arguments: str) -> list[str]:
+    """What runs ``seekfs`` as a process."""
+    return [sys.executable, "-m", "seekfs_io.cli", *arguments]
+
+
+def own_environment() -> dict[str, str]:
+    """The environment of such a process, without the variables of whoever runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SEEKFS_", "AWS_"))}
+    return {**kept, "PYTHONPATH": str(REPOSITORY)}
+
+
 def start(
     arguments: Sequence[str],
     *,
@@ -69,14 +80,13 @@ def start(
     environ: Mapping[str, str] | None = None,
     new_session: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """``seekfs`` as a process, without the variables of whoever runs the tests."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SEEKFS_", "AWS_"))}
+    """``seekfs`` as a process, in its own environment."""
     return subprocess.Popen(
-        [sys.executable, "-m", "seekfs_io.cli", *arguments],
+        command(*arguments),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
         cwd=cwd,
-        env={**kept, "PYTHONPATH": str(REPOSITORY), **(environ or {})},
+        env={**own_environment(), **(environ or {})},
         start_new_session=new_session,
     )
