@@ -13,7 +13,7 @@ pages, ranges, retries or versions does not belong here but in a machine.
 | ``objects``       | object stores: S3 servers, and a local directory |
 | ``threads``       | a pool of threads that may be abandoned |
 | ``publisher``     | making versions and looking at them; ``publishing`` has its parts |
-| ``client``        | the client of a running daemon; ``answers`` reads what that answers |
+| ``client``        | the client of a daemon; ``answers`` reads what that says, ``unix_socket`` leads to it |
 | ``config``        | the configuration: ``config_tree`` has its keys, ``config_rules`` what they may be |
 | ``memory_limits`` | how much memory there is |
 | ``logs``          | one line an event on stderr |

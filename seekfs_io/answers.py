@@ -206,9 +206,8 @@ def decode_document(data: bytes, url: str) -> dict[str, Any]:
     return document
 
 
-def body_of(response: requests.Response) -> Body:
+def body_of(response: requests.Response, url: str) -> Body:
     """The body of an answer that announced its length, as every answer but a framed one does."""
-    url = str(response.url).partition("?")[0]
     announced = response.headers.get("Content-Length", "")
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity" or not (announced.isascii() and announced.isdigit()):

@@ -3,7 +3,9 @@
 Answers are read with the care that ``seekfs_io.answers`` describes. Two more rules are kept here:
 
 * **A connection never outlives a fork.** Two processes that share a socket read each other's
-  bytes, so a client notices that it lives in another process and lets its connections go.
+  bytes, so a client notices that it lives in another process and begins anew. The parent's connections
+  are let go of without closing them: that takes locks, and whoever held them at the fork is not here to
+  release them.
 * **Nothing retries.** The daemon has retried what can be (its budget pays for it), and what is left
   is for the caller to know.
 
@@ -12,8 +14,8 @@ The calls and their answers are those of docs/SPEC.md, section 4.
 
 from __future__ import annotations
 
+import copy
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -42,6 +44,8 @@ from seekfs_io.answers import (
     reason_of,
     refusal,
 )
+from seekfs_io.config_rules import UNIX_SOCKET_PATH_BYTES_MAX, ListenAddress, Refused
+from seekfs_io.unix_socket import UnixSocketAdapter, root_url
 
 __all__ = [
     "BadAnswer",
@@ -60,6 +64,9 @@ POOL_SIZE_MAX: Final = 64
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 READ_TIMEOUT_SECONDS: Final = 150.0
 """Longer than the daemon's own deadline (``api.request_deadline_sec``), so that its word comes first."""
+
+_inherited: Final[list[object]] = []
+"""The parent's connections, after a fork. Kept to the end, since freeing them closes them."""
 
 Item = tuple[str, int, int]
 """One range of a batch: path, offset and length in bytes."""
@@ -84,11 +91,12 @@ class Readiness:
 
 
 class Client:
-    """A daemon at ``base_url`` (``http://host:port``). Calls may come from many threads at once.
+    """A daemon at ``base_url``: ``http://host:port`` or ``unix:/path``. Calls may come from many threads
+    at once.
 
     ``session`` is the caller's own ``requests.Session`` (its adapters, proxies and headers are used as
-    they are). Without one the client makes its own, which reads no proxy settings from the environment:
-    a daemon is on this node or beside it.
+    they are, and one adapter is added for a Unix socket). Without one the client makes its own, which reads
+    no proxy settings from the environment: a daemon is on this node or beside it.
     """
 
     def __init__(
@@ -101,10 +109,11 @@ class Client:
     ) -> None:
         self.base_url = check_url(base_url)
         self._timeout = (connect_timeout_seconds, read_timeout_seconds)
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._socket_path = _socket_path(self.base_url)
+        self._root = self.base_url if self._socket_path is None else root_url(self._socket_path)
         self._is_own = session is None
-        self._session = _own_session() if session is None else session
+        self._session = self._mounted(_own_session() if session is None else session)
+        self._pid = os.getpid()
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -134,7 +143,7 @@ class Client:
     ) -> Body:
         """The same bytes as a stream, for what should not be in memory at once."""
         query = _blob_query(ns, path, version, hash) | {"off": off, "len": length}
-        return body_of(self._request("GET", "/blob", query))
+        return self._body("/blob", query)
 
     def head(
         self,
@@ -146,12 +155,12 @@ class Client:
     ) -> BlobHead:
         """Length, hash and version of a file, without its bytes."""
         try:
-            response = self._request("HEAD", "/blob", _blob_query(ns, path, version, hash))
+            body = self._body("/blob", _blob_query(ns, path, version, hash), method="HEAD")
         except DaemonError:
             # The answer to a HEAD cannot say what is wrong; that to a GET of nothing at all does.
             self.open_blob(ns, path, 0, 0, version=version, hash=hash).close()
             raise
-        with body_of(response) as body:
+        with body:
             # Nothing will come of the length that a HEAD announces.
             length, body.length = body.length or 0, 0
             return BlobHead(length=length, hash=body.hash, version=body.version, stale=body.stale)
@@ -162,11 +171,13 @@ class Client:
         All or nothing: one item that cannot be read, or reaches past the end of its file, fails the
         batch. Use ``readv_frames`` where items may fail one by one.
         """
-        with body_of(self._readv(ns, items, version, "application/octet-stream")) as body:
+        response = self._readv(ns, items, version, "application/octet-stream")
+        url = f"{self.base_url}/readv"
+        with body_of(response, url) as body:
             expected = sum(length for _, _, length in items)
             if body.length != expected:
                 raise BadAnswer(
-                    f"{self.base_url}/readv announced {body.length} bytes for ranges of {expected} in all",
+                    f"{url} announced {body.length} bytes for ranges of {expected} in all",
                     expected=expected,
                 )
             return [body.read_exactly(length) for _, _, length in items]
@@ -240,19 +251,20 @@ class Client:
 
     def health(self) -> bool:
         """True while the process lives; raises where it does not answer."""
-        with body_of(self._request("GET", "/healthz", {})) as body:
+        with self._body("/healthz", {}) as body:
             return body.read().strip() == b"ok"
 
     def ready(self) -> Readiness:
         """Whether the daemon can serve now, and why not."""
         response = self._request("GET", "/readyz", {}, accepted=(200, 503))
         ready = response.status_code == 200
-        with body_of(response) as body:
-            return Readiness(ready=ready, document=decode_document(body.read(), f"{self.base_url}/readyz"))
+        url = f"{self.base_url}/readyz"
+        with body_of(response, url) as body:
+            return Readiness(ready=ready, document=decode_document(body.read(), url))
 
     def metrics(self) -> str:
         """Every counter, in Prometheus's text format."""
-        with body_of(self._request("GET", "/metrics", {})) as body:
+        with self._body("/metrics", {}) as body:
             return body.read().decode("utf-8", "replace")
 
     def advisor(self) -> dict[str, Any]:
@@ -262,7 +274,7 @@ class Client:
     def close(self) -> None:
         """Close idle connections. A session that was handed in stays its owner's, and open."""
         if self._is_own:
-            self._session.close()
+            self._session_here().close()
 
     def __enter__(self) -> Self:
         return self
@@ -285,7 +297,7 @@ class Client:
         accepted: tuple[int, ...] = (200,),
     ) -> requests.Response:
         """One request, its answer's head read; whatever is not ``accepted`` is raised."""
-        url = self.base_url + call + _encoded(query)
+        url = self._root + call + _encoded(query)
         try:
             response = self._session_here().request(
                 method,
@@ -318,22 +330,43 @@ class Client:
             headers={"Accept": accept, "Content-Type": "application/json"},
         )
 
+    def _body(self, call: str, query: Mapping[str, str | int | None], *, method: str = "GET") -> Body:
+        return body_of(self._request(method, call, query), self.base_url + call)
+
     def _json(self, call: str, query: Mapping[str, str | int | None]) -> dict[str, Any]:
-        with body_of(self._request("GET", call, query)) as body:
+        with self._body(call, query) as body:
             return decode_document(body.read(), self.base_url + call)
 
     def _session_here(self) -> requests.Session:
-        """The session, its connections let go after a fork."""
-        if self._pid == os.getpid():
-            return self._session
-        with self._lock:
-            if self._pid != os.getpid():
-                if self._is_own:
-                    self._session = _own_session()
-                else:
-                    self._session.close()
-                self._pid = os.getpid()
+        """The session, with connections of this process."""
+        # Without a lock, which could itself be held at a fork: two threads that come here at once open
+        # a connection more than one would have.
+        if self._pid != os.getpid():
+            if self._is_own:
+                _inherited.append(self._session)
+                self._session = self._mounted(_own_session())
+            else:
+                _begin_anew(self._session)
+            self._pid = os.getpid()
         return self._session
+
+    def _mounted(self, session: requests.Session) -> requests.Session:
+        """``session``, which leads to the daemon's Unix socket if it has one."""
+        if self._socket_path is not None and f"{self._root}/" not in session.adapters:
+            session.mount(f"{self._root}/", UnixSocketAdapter(self._socket_path, pool_maxsize=POOL_SIZE_MAX))
+        return session
+
+
+def _begin_anew(session: requests.Session) -> None:
+    """Give a session that has come through a fork connections, and locks, of this process."""
+    for adapter in session.adapters.values():
+        if isinstance(adapter, requests.adapters.HTTPAdapter):
+            _inherited.append(dict(vars(adapter)))
+            # As unpickling does, for the same reason: connections are no part of an adapter's state.
+            adapter.__setstate__(adapter.__getstate__())  # type: ignore[attr-defined]  # not in the stubs
+        else:
+            adapter.close()
+    session.cookies = copy.copy(session.cookies)
 
 
 def _own_session() -> requests.Session:
@@ -347,16 +380,26 @@ def _own_session() -> requests.Session:
 
 
 def check_url(base_url: str) -> str:
-    """The address of a daemon without a slash at its end; ``BadRequest`` for what cannot be one."""
+    """The address of a daemon, of HTTP without a slash at its end; ``BadRequest`` for what cannot be one."""
     try:
+        if _socket_path(base_url) is not None:
+            return str(ListenAddress.parse(base_url))
         parts = urlsplit(base_url)
         is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         is_usable = is_usable and not (parts.query or parts.fragment)
-    except ValueError:
+    except (ValueError, Refused):
         is_usable = False
     if not is_usable:
-        raise BadRequest(f"{base_url!r} is no address of a daemon: http://HOST:PORT is", url=base_url)
+        raise BadRequest(
+            f"{base_url!r} is no address of a daemon: http://HOST:PORT is, or unix:/PATH of at most"
+            f" {UNIX_SOCKET_PATH_BYTES_MAX} bytes",
+            url=base_url,
+        )
     return base_url.rstrip("/")
+
+
+def _socket_path(base_url: str) -> str | None:
+    return base_url.removeprefix("unix:") if base_url.startswith("unix:") else None
 
 
 def _blob_query(

@@ -61,7 +61,7 @@ url_option = click.option(
     "--url",
     metavar="URL",
     callback=_url,
-    help="The daemon's address; by default api.listen of the configuration.",
+    help="Where the daemon is, http://HOST:PORT or unix:/PATH; by default api.listen of the configuration.",
 )
 namespace_argument = click.argument("ns", callback=_namespace)
 path_argument = click.argument("path", callback=_path)
@@ -100,10 +100,7 @@ def daemon_url(config_path: str | None, url: str | None) -> str:
         return url
     address = configuration(config_path).api.address
     if address.unix_path is not None:
-        raise click.UsageError(
-            f"the daemon listens on the Unix socket {address.unix_path}: use curl --unix-socket, or name a"
-            " TCP address with --url"
-        )
+        return str(address)
     # A daemon that listens on every address is reached on loopback.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", None: "127.0.0.1"}.get(address.host, address.host) or ""
     return f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"

@@ -20,9 +20,11 @@ from pathlib import Path
 
 import pytest
 
+from seekfs_io.client import Client
 from seekfs_io.config import S3Config
 from seekfs_io.devserver import DevServer, free_ports
 from seekfs_io.objects.base import ObjectStore
+from tests.conftest import DaemonFactory as NewDaemon
 from tests.conftest import S3ConfigFactory
 from tests.e2e.conftest import DaemonFactory
 from tests.support.command_line import Seekfs, start
@@ -355,6 +357,30 @@ def test_serve_is_the_daemon_and_ends_as_it_does(
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_daemon_on_a_unix_socket_is_asked_like_any_other(
+    ns: str, tmp_path: Path, s3_config: S3ConfigFactory, new_daemon: NewDaemon, seekfs: Seekfs
+) -> None:
+    data = noise(tmp_path, "a b.bin", MIB + 1).read_bytes()
+    seekfs.done("publish", ns, "a b.bin")
+    at = f"unix:{tmp_path}/s"
+    daemon = new_daemon({"api.listen": at}, s3=s3_config()).spawn()
+    deadline = time.monotonic() + COMMAND_SECONDS_MAX
+    while seekfs("health", "--url", at).status:
+        assert time.monotonic() < deadline, daemon.log
+        time.sleep(0.05)
+    for given in (["--url", at], ["--config", str(daemon.config_path)]):
+        assert seekfs.done("health", *given).lines == [f"{at} is alive and ready"]
+        assert seekfs.done("head", ns, "a b.bin", "--json", *given).json["size"] == len(data)
+        assert seekfs.done("cat", ns, "a b.bin", *given).out == data
+        ran = seekfs("cat", ns, "nope", *given)
+        assert (ran.status, ran.out) == (1, b"")
+        assert "no file 'nope' in version 1" in ran.err
+    with Client(at) as client:
+        items = [("a b.bin", MIB - 1, 2), ("a b.bin", 0, 1)]
+        assert client.readv(ns, items) == [data[MIB - 1 :], data[:1]]
+        assert [piece for _, piece in client.readv_frames(ns, items)] == [data[MIB - 1 :], data[:1]]
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def add_blob(daemon: responses.RequestsMock, body: bytes, announced: int | None 
         (["serve", "--threads", "many"], "--threads"),
         (["config", "check", "a.toml", "--config", "b.toml"], "two configurations"),
         (["health", "--url", "127.0.0.1:7070"], "is no address of a daemon"),
+        (["health", "--url", "unix:"], "is no address of a daemon"),
     ],
 )
 def test_a_wrong_call_is_status_2_and_a_sentence_on_stderr(
@@ -149,11 +150,12 @@ def test_the_daemon_is_where_the_configuration_says(
     assert (ran.status, ran.out) == (0, f"{url} is alive and ready\n".encode())
 
 
-def test_a_daemon_on_a_unix_socket_is_a_matter_for_curl(seekfs: Seekfs, tmp_path: Path) -> None:
-    (tmp_path / "seekfs.toml").write_text('[api]\nlisten = "unix:/run/seekfs.sock"\n')
-    ran = seekfs("health")
-    assert ran.status == 2
-    assert "curl --unix-socket" in ran.err
+@pytest.mark.parametrize("given", [[], ["--url", "unix:./none.sock"]])
+def test_the_daemon_may_be_on_a_unix_socket(seekfs: Seekfs, tmp_path: Path, given: list[str]) -> None:
+    (tmp_path / "seekfs.toml").write_text('[api]\nlisten = "unix:./none.sock"\n')
+    ran = seekfs("health", *given)
+    assert (ran.status, ran.out) == (1, b"")
+    assert ran.err == "seekfs: no answer from unix:./none.sock: No such file or directory\n"
 
 
 def test_health_of_a_daemon_that_cannot_serve_is_a_failure_and_says_why(

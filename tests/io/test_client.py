@@ -6,14 +6,16 @@ connection itself is (a cut, nobody there, a fork) a socket on loopback does.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
+import signal
 import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import crc32c
@@ -273,7 +275,7 @@ def test_json_that_is_no_object_is_refused(
         client.advisor()
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:7070", "unix:/run/seekfs.sock", "http://", "http://h:0", "http://h:x", "ftp://h", "http://h?a"])  # fmt: skip # noqa: E501
+@pytest.mark.parametrize("url", ["127.0.0.1:7070", "unix:", "unix:/a\nb", f"unix:/{'x' * 107}", "http://", "http://h:0", "http://h:x", "ftp://h", "http://h?a"])  # fmt: skip # noqa: E501
 def test_an_address_that_cannot_be_one_is_named(url: str) -> None:
     with pytest.raises(BadRequest, match="is no address of a daemon"):
         Client(url)
@@ -445,27 +447,112 @@ def test_a_connection_is_used_again_after_a_whole_body_and_dropped_after_part_of
         assert client.blob("dev", "a") == b"1"
 
 
+@contextmanager
+def held(locks: list[Any]) -> Iterator[None]:
+    """``locks`` in the hands of another thread, as it may have them when a process forks."""
+    has_them, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            has_them.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    has_them.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def locks_of(session: requests.Session) -> list[Any]:
+    """Those that requests and urllib3 take when they open, use or close a connection."""
+    pools = session.get_adapter(URL).poolmanager.pools  # type: ignore[attr-defined]
+    queues = [pools[key].pool for key in list(pools.keys())]
+    return [session.cookies._cookies_lock, pools.lock, *[queue.mutex for queue in queues]]  # type: ignore[attr-defined]
+
+
+def forked(work: Callable[[], bytes]) -> bytes:
+    """What ``work`` returns in a child process; a child that hangs is ended by its alarm."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        # The listener's threads do not survive the fork, and nobody in the child needs them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:  # pragma: no cover: measured in the parent only
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)
+            os.write(writer, work())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as told:
+        return told.read()
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_a_fork_does_not_share_the_connection(own: bool) -> None:
     """Parent and child on one socket would read each other's answers."""
     with listener(serve_its_number) as url:
         with requests.Session() as session, Client(url, None if own else session) as client:
             assert client.blob("dev", "a") == b"0"
-            reader, writer = os.pipe()
-            with warnings.catch_warnings():
-                # The listener's threads do not survive the fork, and nobody in the child needs them.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                child = os.fork()
-            if child == 0:  # pragma: no cover: measured in the parent only
-                try:
-                    os.write(writer, client.blob("dev", "a"))
-                finally:
-                    os._exit(0)
-            os.close(writer)
-            os.waitpid(child, 0)
-            with os.fdopen(reader, "rb") as told:
-                assert told.read() == b"1"
+            assert forked(lambda: client.blob("dev", "a")) == b"1"
             assert client.blob("dev", "a") == b"0"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_fork_waits_for_no_lock_that_a_thread_of_the_parent_has(own: bool) -> None:
+    with listener(serve_its_number) as url:
+        with requests.Session() as session, Client(url, None if own else session) as client:
+            assert client.blob("dev", "a") == b"0"
+
+            def read_and_close() -> bytes:
+                data = client.blob("dev", "a") + client.blob("dev", "a")
+                client.close()
+                gc.collect()
+                return data
+
+            def close() -> bytes:
+                client.close()
+                return b"closed"
+
+            with held(locks_of(client._session)):
+                assert forked(read_and_close) == b"11"
+            with held(locks_of(client._session)):
+                assert forked(close) == b"closed"
+            assert client.blob("dev", "a") == b"0"
+
+
+class Remembering(requests.adapters.HTTPAdapter):
+    """An adapter, as a user may bring one, that needs more than what it pickles."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+        super().__init__()
+
+    def init_poolmanager(self, *given: Any, **more: Any) -> None:
+        self.told.append("pools")
+        super().init_poolmanager(*given, **more)
+
+
+def test_a_session_that_was_handed_in_stays_the_same_after_a_fork() -> None:
+    with listener(serve_its_number) as url, requests.Session() as session, Client(url, session) as client:
+        adapter = Remembering([])
+        session.mount("http://", adapter)
+        session.cookies.set("of", "the user")
+
+        def read() -> bytes:
+            client.blob("dev", "a")
+            same = session.get_adapter(url) is adapter and session.cookies["of"] == "the user"
+            return f"{same} {adapter.told}".encode()
+
+        assert forked(read) == b"True ['pools', 'pools']"
 
 
 def test_a_session_that_was_handed_in_is_used_and_left_open(daemon: responses.RequestsMock) -> None:
