@@ -61,7 +61,8 @@ def _keep(command: list[str], owner: int | None, grace_seconds: float) -> int:
         if os.getppid() != owner:
             # It ended before the descriptor was open; that descriptor is then another process's.
             return 1
-    child = subprocess.Popen(command, preexec_fn=_die_with_parent)  # noqa: PLW1509  # there is one thread
+    keeper = os.getpid()
+    child = subprocess.Popen(command, preexec_fn=lambda: die_with(keeper))  # noqa: PLW1509  # there is one thread
     child_end = os.pidfd_open(child.pid)
     ready, _, _ = select.select([*watched, child_end], [], [])
     if child_end not in ready:
@@ -72,9 +73,12 @@ def _keep(command: list[str], owner: int | None, grace_seconds: float) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _die_with_parent() -> None:
+def die_with(parent: int) -> None:
+    """Be killed when the process ``parent`` ends, this one's parent, or at once if it has ended by now."""
     # Runs between fork and exec of a process with one thread, where this is safe.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
