@@ -236,11 +236,16 @@ def _refuse_foreign(path: Path, name: str | None) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> CacheRefused:
-    quoted = shlex.quote(str(path))
+    in_the_way = [each for each in (path, *path.parents) if os.path.lexists(each) and not os.path.isdir(each)]
+    if in_the_way:
+        way_out = f"if nothing needs {str(in_the_way[0])!r}, which is no directory, move that away"
+    else:
+        quoted = shlex.quote(str(path))
+        way_out = f'create it for this user with: sudo install -d -m 700 -o "$(id -un)" {quoted}'
     return CacheRefused(
         PATH_KEY,
         f"the directory {str(path)!r} cannot be used ({error.strerror or error}): name another path, or "
-        f'create it for this user with: sudo install -d -m 700 -o "$(id -un)" {quoted}',
+        f"{way_out}",
     )
 
 

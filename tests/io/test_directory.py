@@ -126,14 +126,31 @@ def test_a_layout_file_that_is_none_is_refused(tmp_path: Path, stored: bytes) ->
 
 
 def test_a_directory_that_cannot_be_written_is_named_with_two_ways_out(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    path = tmp_path / "file" / "l2"
+    path = Path("/proc/seekfs/l2")  # Where not even root can make one.
     with pytest.raises(CacheRefused) as refused:
         claim(path)
     assert refused.value.key == "cache.l2.segment_path"
     assert repr(str(path)) in refused.value.detail
     assert "name another path" in refused.value.detail
     assert f'sudo install -d -m 700 -o "$(id -un)" {path}' in refused.value.detail
+
+
+@pytest.mark.parametrize("below", ["", "l2", "a/b"])
+@pytest.mark.parametrize("kind", ["file", "device", "dangling link"])
+def test_what_is_no_directory_is_to_be_moved_away_and_not_made_one(
+    tmp_path: Path, kind: str, below: str
+) -> None:
+    place = tmp_path / "place"
+    if kind == "file":
+        place.write_bytes(b"somebody's")
+    else:
+        place.symlink_to("/dev/null" if kind == "device" else "nowhere")
+    with pytest.raises(CacheRefused) as refused:
+        claim(place / below)
+    assert refused.value.key == "cache.l2.segment_path"
+    assert refused.value.detail.endswith(
+        f": name another path, or if nothing needs {str(place)!r}, which is no directory, move that away"
+    )
 
 
 def test_a_small_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
