@@ -7,7 +7,7 @@ layer is found and reported at once (``ConfigError``), before anything starts.
 * An environment variable is ``SEEKFS_<SECTION>_<KEY>``, nested sections joined
   (``SEEKFS_CACHE_L2_SEGMENT_PATH``). Text is a number or a boolean as TOML writes it; a table is
   an inline TOML table or JSON. An empty text takes an optional key away.
-* A name of that form that is no key is an error, except those that Kubernetes sets by itself
+* Any other name that begins with ``SEEKFS_`` is an error, except those that Kubernetes sets by itself
   for a Service called ``seekfs-s3`` or alike (``SEEKFS_S3_SERVICE_HOST``, ``SEEKFS_S3_PORT``).
 * An absent key has the default of the specification, also in a file that leaves it out. Only
   where there is no file at all the daemon is set up for a newcomer: the ``file`` engine on
@@ -85,15 +85,18 @@ class ConfigError(Exception):
         return "\n".join(str(problem) for problem in self.problems)
 
 
+FILE_VARIABLE = "SEEKFS_CONFIG"
+"""Names the file; every other variable that begins like it stands for a key."""
+
+_VARIABLE_PREFIX = "SEEKFS_"
+
+
 def environment_name(key: str) -> str:
     """``cache.l2.segment_path`` → ``SEEKFS_CACHE_L2_SEGMENT_PATH``."""
-    return "SEEKFS_" + key.replace(".", "_").upper()
+    return _VARIABLE_PREFIX + key.replace(".", "_").upper()
 
 
 _VARIABLES = {environment_name(key): key for key in [*SCHEMA.rules, *SCHEMA.aliases]}
-_VARIABLE_SECTIONS = tuple(
-    environment_name(section) + "_" for section in SCHEMA.sections if "." not in section
-)
 
 # What Kubernetes puts into every pod for a Service of the pod's namespace.
 _SERVICE_LINK = re.compile(
@@ -117,9 +120,7 @@ def load_config(
     """
     variables = os.environ if environ is None else environ
     problems: list[Problem] = []
-    found = (
-        path or variables.get("SEEKFS_CONFIG") or ("seekfs.toml" if os.path.isfile("seekfs.toml") else None)
-    )
+    found = path or variables.get(FILE_VARIABLE) or ("seekfs.toml" if os.path.isfile("seekfs.toml") else None)
     values: dict[str, object] = {}
     if found is None:
         values |= {"s3.engine": "file", "cache.l2.segment_path": NEWCOMER_SEGMENT_PATH}
@@ -186,10 +187,10 @@ def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> li
     for name, value in sorted(environ.items()):
         if name in _VARIABLES:
             given.append(_from_text(_VARIABLES[name], value, name))
-        elif name.startswith(_VARIABLE_SECTIONS) and not _SERVICE_LINK.fullmatch(name):
-            near = difflib.get_close_matches(name, _VARIABLES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(Problem(name, f"is not the variable of any key{hint}"))
+        elif (
+            name.startswith(_VARIABLE_PREFIX) and name != FILE_VARIABLE and not _SERVICE_LINK.fullmatch(name)
+        ):
+            problems.append(_unknown_variable(name))
     return _without_aliases(given, problems)
 
 
@@ -254,6 +255,14 @@ def _unknown(key: str) -> Problem:
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return Problem(key, f"is not a key of the configuration{hint}")
+
+
+def _unknown_variable(name: str) -> Problem:
+    # Without the prefix, which all have: it would make any short name near to any other.
+    known = [each.removeprefix(_VARIABLE_PREFIX) for each in [*_VARIABLES, FILE_VARIABLE]]
+    near = difflib.get_close_matches(name.removeprefix(_VARIABLE_PREFIX), known, n=1)
+    hint = f"; did you mean {_VARIABLE_PREFIX}{near[0]}?" if near else ""
+    return Problem(name, f"is not the variable of any key{hint}")
 
 
 def _build(kind: type[SectionT], prefix: str, values: Mapping[str, object]) -> SectionT:

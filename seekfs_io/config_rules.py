@@ -87,7 +87,7 @@ def number(
             raise Refused(what)
         if multiple and value % multiple[0]:
             raise Refused(what)
-        return value
+        return value + 0  # -0.0 is 0.0
 
     return Rule(accept=accept, read=_read_number)
 
@@ -135,10 +135,10 @@ def text(
     optional: bool = False,
     secret: bool = False,
 ) -> Rule:
-    """A string without control characters, not empty, that ``suits``."""
+    """A string without control characters, not blank, that ``suits``."""
 
     def accept(value: object) -> object:
-        if not isinstance(value, str) or not value or _CONTROL.search(value) or not suits(value):
+        if not isinstance(value, str) or not value.strip() or _CONTROL.search(value) or not suits(value):
             raise Refused(allowed)
         return value
 
@@ -236,7 +236,11 @@ class ListenAddress:
         """Raises ``Refused`` with what is allowed."""
         if value.startswith("unix:"):
             path = value.removeprefix("unix:")
-            if not path or _CONTROL.search(path) or len(os.fsencode(path)) > UNIX_SOCKET_PATH_BYTES_MAX:
+            if (
+                not path.strip()
+                or _CONTROL.search(path)
+                or len(os.fsencode(path)) > UNIX_SOCKET_PATH_BYTES_MAX
+            ):
                 raise Refused(f"{cls.ALLOWED}, the path at most {UNIX_SOCKET_PATH_BYTES_MAX} bytes")
             return cls(unix_path=path)
         host, colon, port = value.rpartition(":")

@@ -240,6 +240,7 @@ WRONG_VALUES: list[tuple[str, str]] = [
     ("cache.slab_size_mib", "1.001"),
     ("cache.slab_size_mib", "nan"),
     ("cache.l1_memory_gib", "0"),
+    ("cache.l1_memory_gib", "-0.0"),
     ("cache.l1_memory_gib", "1e-5"),
     ("cache.l1_memory_gib", "-1"),
     ("cache.l1_memory_gib", "inf"),
@@ -252,8 +253,12 @@ WRONG_VALUES: list[tuple[str, str]] = [
     ("cache.l2.backend", "1"),
     ("cache.l2.segment_path", '""'),
     ("cache.l2.segment_path", '"a\\u0000b"'),
+    ("cache.l2.segment_path", '" "'),
+    ("cache.l2.segment_path", '"\\u00a0\\u2003"'),
+    ("cache.l2.segment_path", '"a\\nb"'),
     ("s3.engine", '"SDK"'),
     ("s3.endpoint", '""'),
+    ("s3.endpoint", '" "'),
     ("s3.endpoint", '"localhost:9000"'),
     ("s3.endpoint", '"ftp://localhost"'),
     ("s3.endpoint", '"http://"'),
@@ -306,6 +311,8 @@ WRONG_VALUES: list[tuple[str, str]] = [
     ("api.listen", '"[localhost]:7070"'),
     ("api.listen", '"[::1]"'),
     ("api.listen", '"unix:"'),
+    ("api.listen", '"unix: "'),
+    ("api.listen", '"unix:/a\\tb"'),
     ("api.listen", f'"unix:/{"x" * 107}"'),
     ("api.listen", "7070"),
     ("api.readv_max_mib", "0"),
@@ -392,6 +399,36 @@ def test_unknown_keys_are_refused_with_what_may_have_been_meant(tmp_path: Path) 
     assert "did you mean cache?" in found["chache"]
     assert "did you mean s3.bucket?" in found["s3.buckets"]
     assert "did you mean SEEKFS_S3_BUCKET?" in found["SEEKFS_S3_BUKET"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SEEKFS_CACH_L1_MEMORY_GIB", "SEEKFS_CACHE_L1_MEMORY_GIB"),
+        ("SEEKFS_LISTEN", "SEEKFS_API_LISTEN"),
+        ("SEEKFS_CONFG", "SEEKFS_CONFIG"),
+        ("SEEKFS_BUCKET", "SEEKFS_S3_BUCKET"),
+        ("SEEKFS_api_listen", None),
+        ("SEEKFS_MOOD", None),
+        ("SEEKFS_", None),
+    ],
+)
+def test_a_variable_that_stands_for_nothing_is_refused_whatever_its_section(
+    name: str, meant: str | None
+) -> None:
+    hint = "" if meant is None else f"; did you mean {meant}?"
+    assert problems_of(environ={name: ""}) == {name: f"is not the variable of any key{hint}"}
+
+
+def test_variables_of_others_are_theirs() -> None:
+    load(environ={"SEEKFS": "x", "MY_SEEKFS_MOOD": "x", "_SEEKFS_COMPLETE": "x", "seekfs_mood": "x"})
+
+
+def test_minus_zero_is_zero(tmp_path: Path) -> None:
+    path = write(tmp_path, "api.drain_sec = -0.0\nmanifest.head_ttl_sec = -0\n")
+    config = load(path, environ={"SEEKFS_S3_RETRY_INITIAL_BACKOFF_MS": "-0.0"})
+    values = (config.api.drain_sec, config.manifest.head_ttl_sec, config.s3.retry_initial_backoff_ms)
+    assert [repr(value) for value in values] == ["0.0", "0", "0.0"]
 
 
 def test_a_key_with_a_dot_in_quotes_is_not_a_path(tmp_path: Path) -> None:
