@@ -134,6 +134,11 @@ def path_of_key(prefix: str, key: str) -> str | NoPath:
     return path if fault is None else NoPath(f"as a key it {fault}")
 
 
+def is_folder_marker(key: str, size_bytes: int) -> bool:
+    """Whether an object only stands for a folder, as consoles make one where somebody makes a folder."""
+    return size_bytes == 0 and key.endswith("/")
+
+
 def _own_object(key: str) -> str | None:
     if key == PROBE_KEY:
         return "probe for conditional writes"

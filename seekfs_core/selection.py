@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from attrs import frozen
 
 from seekfs_core.errors import BadRequest, NoSuchObject
-from seekfs_core.names import NoPath, check_path, path_of_key
+from seekfs_core.names import NoPath, check_path, is_folder_marker, path_of_key
 
 
 @frozen
@@ -24,10 +24,12 @@ class LeftOut:
 
 @frozen
 class Selection:
-    """The keys of the files, by path; and what was left out."""
+    """The keys of the files, by path; and what was left out. ``folder_markers`` are keys of objects that only
+    stand for folders, so that it is no failure that they are no files."""
 
     keys: Mapping[str, str]
     left_out: tuple[LeftOut, ...] = ()
+    folder_markers: tuple[str, ...] = ()
 
 
 def select_named(prefix: str, paths: Iterable[str]) -> Selection:
@@ -41,20 +43,23 @@ def select_named(prefix: str, paths: Iterable[str]) -> Selection:
     return Selection(keys)
 
 
-def select_listed(prefix: str, listed: Iterable[str]) -> Selection:
-    """All objects of a listing of ``prefix`` that can be files. Raises ``NoSuchObject`` where it has none at
-    all."""
+def select_listed(prefix: str, listed: Mapping[str, int]) -> Selection:
+    """All objects of a listing of ``prefix`` that can be files; ``listed`` is the size of each in bytes, by
+    key. Raises ``NoSuchObject`` where there is nothing that is or could be meant."""
     keys: dict[str, str] = {}
     left_out: list[LeftOut] = []
-    for key in listed:
+    folder_markers: list[str] = []
+    for key, size_bytes in listed.items():
         path = path_of_key(prefix, key)
-        if isinstance(path, NoPath):
+        if is_folder_marker(key, size_bytes):
+            folder_markers.append(key)
+        elif isinstance(path, NoPath):
             left_out.append(LeftOut(key, path.reason))
         else:
             keys[path] = key
     if not keys and not left_out:
         raise NoSuchObject(f"there is no object under {prefix!r}", key=prefix)
-    return Selection(keys, tuple(left_out))
+    return Selection(keys, tuple(left_out), tuple(folder_markers))
 
 
 def check_all_there(named: Selection, there: Collection[str]) -> None:

@@ -215,9 +215,12 @@ def manifest_gen(
         )
     if as_json:
         left_out = [{"key": each.key, "reason": each.reason} for each in result.left_out]
-        emit_json(facts_of(result.published) | {"left_out": left_out})
+        folder_markers = list(result.folder_markers)
+        emit_json(facts_of(result.published) | {"left_out": left_out, "folder_markers": folder_markers})
     else:
         emit(sentence_of(result.published))
+    for key in result.folder_markers:
+        say(f"left out {key!r}: it is empty and stands for a folder")
     for each in result.left_out:
         say(f"left out {each.key!r}: {each.reason}")
     if result.meant_prefix is not None:

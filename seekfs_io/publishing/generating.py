@@ -10,7 +10,7 @@ from attrs import frozen
 from seekfs_core.manifest import FileEntry
 from seekfs_core.names import check_namespace, files_prefix, meant_prefix
 from seekfs_core.rebase import Change
-from seekfs_core.selection import LeftOut, check_all_there, select_listed, select_named
+from seekfs_core.selection import LeftOut, Selection, check_all_there, select_listed, select_named
 from seekfs_io.config import Config
 from seekfs_io.objects.base import ObjectStat, ObjectStore
 from seekfs_io.objects.patient import PatientStore
@@ -22,10 +22,12 @@ from seekfs_io.publishing.scanning import scanner_of
 @frozen(kw_only=True)
 class GenerateResult:
     """``left_out`` is to be told, and is a failure unless the user said to skip such keys.
-    ``meant_prefix`` is what was probably meant, where that is why."""
+    ``meant_prefix`` is what was probably meant, where that is why. ``folder_markers`` are keys that were
+    left out as well, which is no failure: they only stand for folders."""
 
     published: PublishResult
     left_out: tuple[LeftOut, ...]
+    folder_markers: tuple[str, ...] = ()
     meant_prefix: str | None = None
 
 
@@ -51,7 +53,7 @@ def generate(
     publishing = publishing_of(patient, config, ns, single_writer)
     publishing.begin()
     progress.describe("listing")
-    found, left_out = _find(patient, prefix, paths)
+    selected, found = _find(patient, prefix, paths)
     publishing.prove()  # Before terabytes are read for nothing.
     for stat in found.values():
         progress.expect(stat.size)
@@ -69,15 +71,16 @@ def generate(
     result = result_of(publishing, change, ns)
     return GenerateResult(
         published=result,
-        left_out=left_out,
-        meant_prefix=meant_prefix(prefix, (each.key for each in left_out)),
+        left_out=selected.left_out,
+        folder_markers=selected.folder_markers,
+        meant_prefix=meant_prefix(prefix, (each.key for each in selected.left_out)),
     )
 
 
 def _find(
     patient: PatientStore, prefix: str, paths: Sequence[str]
-) -> tuple[dict[str, ObjectStat], tuple[LeftOut, ...]]:
-    """The objects of ``paths``, or all under ``prefix``, by path; and what was left out."""
+) -> tuple[Selection, dict[str, ObjectStat]]:
+    """What is selected of ``paths``, or of all under ``prefix``; and the objects of that, by path."""
     if paths:
         selected = select_named(prefix, paths)
         looked = {key: patient.stat(key) for key in selected.keys.values()}
@@ -85,5 +88,5 @@ def _find(
         check_all_there(selected, there)
     else:
         there = {stat.key: stat for stat in patient.listing(prefix)}
-        selected = select_listed(prefix, there)
-    return {path: there[key] for path, key in selected.keys.items()}, selected.left_out
+        selected = select_listed(prefix, {key: stat.size for key, stat in there.items()})
+    return selected, {path: there[key] for path, key in selected.keys.items()}

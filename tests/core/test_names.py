@@ -147,6 +147,21 @@ def test_keys_of_which_no_file_can_be_made(prefix: str, key: str, why: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("key", "size", "is_marker"),
+    [
+        ("fold/", 0, True),
+        ("fold/sub/", 0, True),
+        ("fold//", 0, True),
+        ("fold/", 1, False),
+        ("fold", 0, False),
+        ("fold/a", 0, False),
+    ],
+)
+def test_a_folder_marker_is_empty_and_ends_in_a_slash(key: str, size: int, is_marker: bool) -> None:
+    assert names.is_folder_marker(key, size) == is_marker
+
+
+@pytest.mark.parametrize(
     ("prefix", "left_out", "meant"),
     [
         ("raw", ["raw/a", "raw/b"], "raw/"),

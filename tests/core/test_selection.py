@@ -35,7 +35,7 @@ def test_all_named_objects_that_are_not_there_are_told_of() -> None:
 
 
 def test_what_was_only_found_is_left_out_where_no_file_can_be_made_of_it() -> None:
-    found = select_listed("", ["a", "b//c", head_key("dev"), PROBE_KEY, "d/e"])
+    found = select_listed("", dict.fromkeys(["a", "b//c", head_key("dev"), PROBE_KEY, "d/e"], 7))
     assert found.keys == {"a": "a", "d/e": "d/e"}
     assert [each.key for each in found.left_out] == ["b//c", head_key("dev"), PROBE_KEY]
     assert found.left_out[1] == LeftOut(head_key("dev"), "it is seekfs's own HEAD of namespace 'dev'")
@@ -43,5 +43,14 @@ def test_what_was_only_found_is_left_out_where_no_file_can_be_made_of_it() -> No
 
 def test_a_listing_without_any_object_is_an_error_and_one_without_files_is_none() -> None:
     with pytest.raises(NoSuchObject, match=f"there is no object under '{PREFIX}'"):
-        select_listed(PREFIX, [])
-    assert select_listed(PREFIX, [PREFIX + "a//b"]).keys == {}
+        select_listed(PREFIX, {})
+    assert select_listed(PREFIX, {PREFIX + "a//b": 7}).keys == {}
+
+
+def test_an_object_that_stands_for_a_folder_is_neither_a_file_nor_a_failure() -> None:
+    found = select_listed(PREFIX, {PREFIX: 0, PREFIX + "a/": 0, PREFIX + "a/b": 7, PREFIX + "c/": 1})
+    assert found.keys == {"a/b": PREFIX + "a/b"}
+    assert found.folder_markers == (PREFIX, PREFIX + "a/")
+    assert [each.key for each in found.left_out] == [PREFIX + "c/"]
+    with pytest.raises(NoSuchObject):
+        select_listed(PREFIX, {PREFIX: 0})

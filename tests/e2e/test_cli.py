@@ -117,6 +117,27 @@ def test_put_then_what_it_says_to_run_next(seekfs: Seekfs, ns: str, tmp_path: Pa
     assert seekfs.done("manifest", "verify", ns).err.endswith("all as published\n")
 
 
+def test_gen_leaves_markers_of_folders_out_and_takes_them_for_no_failure(
+    seekfs: Seekfs, ns: str, store: ObjectStore
+) -> None:
+    prefix = f"raw-{ns}/"
+    for name in ("", "sub/"):
+        store.put(prefix + name, b"")
+    arguments = ["manifest", "gen", ns, "--from-prefix", prefix]
+    ran = seekfs(*arguments)
+    assert (ran.status, ran.out) == (1, b"")
+    assert f"there is no object under '{prefix}'" in ran.err
+    store.put(f"{prefix}sub/a", b"1")
+    store.put(f"{prefix}empty", b"")
+    ran = seekfs.done(*arguments)
+    assert ran.lines == [f"{ns} is at version 1: 2 files changed"]
+    assert ran.err.splitlines() == [
+        f"left out '{prefix}{name}': it is empty and stands for a folder" for name in ("", "sub/")
+    ]
+    document = seekfs.done(*arguments, "--json").json
+    assert (document["left_out"], document["folder_markers"]) == ([], [prefix, f"{prefix}sub/"])
+
+
 def test_verify_names_the_page_that_the_store_has_changed(
     seekfs: Seekfs, ns: str, tmp_path: Path, passthrough: PassThrough
 ) -> None:

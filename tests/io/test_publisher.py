@@ -537,25 +537,25 @@ def test_a_version_of_objects_that_were_there_before(s3: Place) -> None:
     objects = {"a b+%☃": b"1", "plus+plus": b"2", "per%20cent": b"3", "d/é": some_bytes(300_000), "~": b""}
     for name, data in objects.items():
         s3.store.put(prefix + name, data)
-    for name in ("dir/", "tab\there"):
-        s3.store.put(prefix + name, b"left out")
+    s3.store.put(prefix + "tab\there", b"left out")
     result = publisher.generate(s3.store, s3.config, s3.ns, from_prefix=prefix)
-    assert [each.key for each in result.left_out] == [prefix + "dir/", prefix + "tab\there"]
-    assert "ends with '/'" in result.left_out[0].reason
-    assert "U+0009" in result.left_out[1].reason
+    assert [each.key for each in result.left_out] == [prefix + "tab\there"]
+    assert "U+0009" in result.left_out[0].reason
     assert s3.content() == objects
     assert s3.load().file("d/é").storage_key == prefix + "d/é"
     named = publisher.generate(s3.store, s3.config, f"{s3.ns}.2", ["d/é"], from_prefix=prefix)
     assert list(named.published.manifest.files if named.published.manifest else ()) == ["d/é"]
 
 
-def test_a_key_with_an_empty_segment_is_left_out(through: Place, passthrough: PassThrough) -> None:
-    """SeaweedFS makes one slash of two, where S3 keeps both: the listing is S3's."""
+def test_keys_that_end_in_a_slash_or_have_an_empty_segment_are_left_out(
+    through: Place, passthrough: PassThrough
+) -> None:
+    """SeaweedFS makes one slash of two and a folder of a key that ends in one: the listing is S3's."""
     through.store.put(f"{through.ns}/ok", b"1")
     contents = "".join(
         f"<Contents><Key>{through.ns}/{name}</Key><Size>1</Size>"
         '<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"x"</ETag></Contents>'
-        for name in ("a%2F%2Fb", "ok")
+        for name in ("a%2F%2Fb", "dir/", "ok")
     )
     listing = (
         '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated>'
@@ -564,8 +564,10 @@ def test_a_key_with_an_empty_segment_is_left_out(through: Place, passthrough: Pa
     answer = Answer(status=200, headers={"Content-Type": "application/xml"}, body=listing.encode())
     passthrough.when(lambda exchange: "list-type" in exchange.query, Plan(answer=answer))
     result = publisher.generate(through.store, through.config, through.ns, from_prefix=f"{through.ns}/")
-    assert [each.key for each in result.left_out] == [f"{through.ns}/a//b"]
+    assert [each.key for each in result.left_out] == [f"{through.ns}/a//b", f"{through.ns}/dir/"]
     assert "empty segment" in result.left_out[0].reason
+    assert "ends with '/'" in result.left_out[1].reason
+    assert result.folder_markers == ()
     assert through.content() == {"ok": b"1"}
 
 
