@@ -81,24 +81,28 @@ class Readv:
         self, request: Request, items: list[Item], plan: ReadPlan, headers: list[tuple[str, str]]
     ) -> Answer:
         stream = self._plane.read(plan)
-        failed: list[SeekfsError] = []
+        failed_count = 0
+        first = ""
 
         def failure(index: int, error: SeekfsError) -> tuple[int, bytes]:
+            nonlocal failed_count, first
             if index not in plan.errors:
                 # What the plan refused says which item it was; what the read met does not.
                 error = of_item(index, error)
-            failed.append(error)
+            failed_count += 1
+            # The error itself would keep what its traceback refers to.
+            first = first or error.detail
             return error.status, problem_of(error).document(request.id)
 
         def close() -> None:
             stream.close()
-            if failed:
+            if failed_count:
                 # One line, however many: a batch of 65,536 wrong paths must not fill the log.
                 log.info(
                     "%d of %d items failed, first %s",
-                    len(failed),
+                    failed_count,
                     len(items),
-                    failed[0].detail,
+                    first,
                     extra={"request_id": request.id},
                 )
 
