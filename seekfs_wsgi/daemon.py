@@ -18,6 +18,7 @@ SIGHUP is no reload: a new configuration wants a new process, which whoever supe
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -26,6 +27,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -74,6 +76,12 @@ ADDRESS_WAIT_SECONDS = 5.0
 """A daemon that was killed a moment ago may not have let go of its port."""
 
 _ADDRESS_POLL_SECONDS = 0.1
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a named pipe",
+}
 _SHARED_MEMORY = "/dev/shm"
 
 
@@ -217,9 +225,17 @@ def _try_address(address: ListenAddress) -> None:
 
 def _try_unix_path(path: str) -> None:
     """gunicorn would remove any socket at the path, also one that another daemon answers on."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if not stat.S_ISSOCK(mode):
+            raise FileExistsError(errno.EEXIST, f"there is {_KINDS.get(stat.S_IFMT(mode), 'a device')}")
     with socket.socket(socket.AF_UNIX) as probe:
+        # One that listens with a full queue would be waited for.
+        probe.setblocking(False)
         try:
             probe.connect(path)
+        except BlockingIOError:
+            pass
         except (FileNotFoundError, ConnectionRefusedError):
             directory = os.path.dirname(path) or "."
             if not os.access(directory, os.W_OK | os.X_OK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -76,6 +77,37 @@ def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_an_address_that_is_not_ours(tmp_path: Path, listen: str) -> None:
     with pytest.raises(CannotStart, match=r"api\.listen"):
         check_before_start(config_for(tmp_path / "l2", listen.format(tmp=tmp_path)))
+
+
+def test_a_stale_unix_socket_is_taken_over_and_nothing_else_is(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    config = config_for(tmp_path / "l2", f"unix:{path}")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    check_before_start(config)
+    (tmp_path / "link").symlink_to(path)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").write_text("years of work")
+    for name, kind in (
+        ("link", "symbolic link"),
+        ("fifo", "named pipe"),
+        ("file", "file"),
+        ("l2", "directory"),
+    ):
+        with pytest.raises(CannotStart, match=f"{name}: there is a {kind}"):
+            check_before_start(config_for(tmp_path / "l2", f"unix:{tmp_path / name}"))
+        assert os.path.lexists(tmp_path / name)
+
+
+def test_a_unix_socket_whose_queue_is_full_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "ADDRESS_WAIT_SECONDS", 0.0)
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        busy.bind(path)
+        busy.listen(0)
+        waiting.connect(path)
+        with pytest.raises(CannotStart, match="in use"):
+            check_before_start(config_for(tmp_path / "l2", f"unix:{path}"))
 
 
 def test_the_addresses_are_those_that_gunicorn_was_told() -> None:
