@@ -22,6 +22,7 @@ no page and makes no policy.
 | ``plane_metrics`` | the data plane's statistics as metric families |
 | ``daemon``        | the process under gunicorn: its settings, its start, its end |
 | ``worker``        | gunicorn's threaded worker, ended and reported as this daemon needs it |
+| ``arrival``       | whether a request has come in whole |
 | ``connections``   | clients that cannot hold that worker up |
 | ``serve``         | the command line of the daemon |
 """

@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from attrs import define, frozen
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoSuchEndpoint
 
 from seekfs_core.errors import SeekfsError
@@ -32,8 +32,7 @@ from seekfs_wsgi.problems import (
     Headers,
     Problem,
     new_request_id,
-    problem_of,
-    problem_of_http,
+    problem_of_any,
     status_line,
 )
 from seekfs_wsgi.readv import Readv
@@ -142,13 +141,7 @@ class Application:
         cause: Exception = error
         if isinstance(error, Refused):
             cause, headers = error.error, error.headers
-        match cause:
-            case SeekfsError():
-                problem = problem_of(cause)
-            case HTTPException():
-                problem = problem_of_http(cause)
-            case _:
-                problem = INTERNAL
+        problem = problem_of_any(cause)
         self._log_problem(exchange.request, problem, cause)
         body = problem.document(exchange.request.id)
         return Answer(

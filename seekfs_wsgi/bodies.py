@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
-from seekfs_core.errors import BadRequest, TooLarge
+from seekfs_core.errors import BadRequest, SeekfsError, TooLarge
 from seekfs_wsgi.sending import Disconnected
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def read_body(environ: WSGIEnvironment, bytes_max: int) -> bytearray:
     """The whole body, whether it came with ``Content-Length`` or chunked.
 
     Raises ``TooLarge`` without reading a body that announces too much, and after ``bytes_max`` of one
-    that does not say; ``BadRequest`` for one that ends early or is malformed; ``Disconnected``.
+    that does not say; ``BadRequest`` for one that ends early or is malformed; ``Disconnected``; and what
+    ``connections`` raise of a body while it comes.
     """
     encoding = environ.get("HTTP_CONTENT_ENCODING", "")
     if encoding.strip().lower() not in ("", "identity"):
@@ -34,7 +35,7 @@ def read_body(environ: WSGIEnvironment, bytes_max: int) -> bytearray:
             raise BadRequest(f"Content-Length {announced[:40]!r} is no length")
         length = int(announced)
         if length > bytes_max:
-            raise _too_large(f"{length} bytes", bytes_max)
+            raise too_large(f"{length} bytes", bytes_max)
         body = _read(environ, length)
         if len(body) < length:
             raise BadRequest(f"the body ended after {len(body)} of {length} bytes")
@@ -43,7 +44,7 @@ def read_body(environ: WSGIEnvironment, bytes_max: int) -> bytearray:
     if "HTTP_TRANSFER_ENCODING" in environ and environ.get("wsgi.input_terminated"):
         body = _read(environ, bytes_max + 1)
         if len(body) > bytes_max:
-            raise _too_large("more", bytes_max)
+            raise too_large("more", bytes_max)
         return body
     return bytearray()
 
@@ -54,6 +55,9 @@ def _read(environ: WSGIEnvironment, bytes_wanted: int) -> bytearray:
     while len(body) < bytes_wanted:
         try:
             part = read(min(bytes_wanted - len(body), _STEP_BYTES))
+        except (SeekfsError, HTTPException):
+            # Where the server is our own, it says itself what was wrong.
+            raise
         except OSError as error:
             raise Disconnected(f"the body could not be read: {error}") from None
         except Exception as error:
@@ -65,7 +69,8 @@ def _read(environ: WSGIEnvironment, bytes_wanted: int) -> bytearray:
     return body
 
 
-def _too_large(what: str, bytes_max: int) -> TooLarge:
+def too_large(what: str, bytes_max: int) -> TooLarge:
+    """``what`` is how much the body is."""
     return TooLarge(
         f"the body is {what}; at most {bytes_max} bytes (api.request_max_mib) are read", bytes_max=bytes_max
     )

@@ -66,6 +66,12 @@ FLUSH_SECONDS_MAX = 30
 REQUEST_LINE_BYTES_MAX = 8190
 """gunicorn's largest: a path of 1024 bytes is 3072 when escaped."""
 
+HELD_BYTES_MAX = 64 * 1024
+"""Kept of a request until a thread takes it; so also the longest head. 256 MiB if every client fills it."""
+
+RESERVE_THREADS = 4
+"""For /healthz, /readyz and /metrics, beside those that serve reads."""
+
 CONNECTIONS_MAX = 4096
 """Clients at once, most of them idle: every DataLoader worker of every job on a node keeps a connection."""
 

@@ -97,3 +97,14 @@ INTERNAL = Problem(
     title=SeekfsError.title,
     detail="an error that seekfs did not foresee; the log has it under this request id",
 )
+
+
+def problem_of_any(error: Exception) -> Problem:
+    """What an error is to a client; ``INTERNAL`` itself where nobody foresaw it."""
+    match error:
+        case SeekfsError():
+            return problem_of(error)
+        case HTTPException():
+            return problem_of_http(error)
+        case _:
+            return INTERNAL

@@ -1,8 +1,9 @@
 """gunicorn's threaded worker, as a daemon of one process that holds caches needs it.
 
-What is changed is about clients (``connections``), about the end (SIGTERM: the port is closed at once,
-streams finish for ``api.drain_sec``; a dead master takes its worker with it), and about errors of gunicorn's
-own parser, which become problem documents with a request id like every other error.
+What is changed is about clients (a thread is given what has come in whole, see ``arrival`` and
+``connections``; /healthz and the like have threads of their own), about the end (SIGTERM: the port is closed
+at once, streams finish for ``api.drain_sec``; a dead master takes its worker with it), and about errors of
+gunicorn's own parser, which become problem documents with a request id like every other error.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import signal
 import socket
 import sys
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from selectors import EVENT_READ
-from typing import Any
+from typing import Any, assert_never
 
 from gunicorn import glogging  # type: ignore[import-untyped]
 from gunicorn.http import errors as http_errors  # type: ignore[import-untyped]
@@ -32,8 +33,16 @@ from gunicorn.workers.gthread import (  # type: ignore[import-untyped]
 
 from seekfs_io import logs
 from seekfs_wsgi import daemon
-from seekfs_wsgi.connections import LINGER_SECONDS_MAX, ClientSocket, Connection
-from seekfs_wsgi.problems import CONTENT_TYPE, INTERNAL, Problem, new_request_id, status_line
+from seekfs_wsgi.arrival import Arrival, Limits, Stage
+from seekfs_wsgi.connections import LINGER_SECONDS_MAX, ClientSocket, Connection, Waiting
+from seekfs_wsgi.problems import (
+    CONTENT_TYPE,
+    INTERNAL,
+    Problem,
+    new_request_id,
+    problem_of_any,
+    status_line,
+)
 
 log = logging.getLogger("seekfs.http")
 
@@ -45,11 +54,19 @@ _EXHAUSTED_PAUSE_SECONDS = 0.1
 
 _DETAIL_SHOWN_MAX = 300
 
+VITAL_PATHS = frozenset((b"/healthz", b"/readyz", b"/metrics"))
+"""Whoever watches the daemon must hear from it also while every thread is busy with a slow client."""
+
+_VITAL_PATIENCE_SECONDS = 2.0
+"""Their answers are small; whoever does not take one must not hold up who waits behind."""
+
 _PARSER_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (http_errors.LimitRequestLine, 414),
     (http_errors.LimitRequestHeaders, 431),
     (http_errors.ExpectationFailed, 417),
-    (http_errors.UnsupportedTransferCoding, 501),
+    # RFC 9112 (6.1) suggests 501. But what is no coding known to HTTP is a malformed request here like any
+    # other, and a 5xx says that the daemon or its store failed.
+    (http_errors.UnsupportedTransferCoding, 400),
     (http_errors.ForbiddenProxyRequest, 403),
     (http_errors.ConfigurationProblem, 500),
     (http_errors.ParseException, 400),
@@ -89,23 +106,39 @@ class _CallbackQueue(PollableMethodQueue):  # type: ignore[misc]  # gunicorn has
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """See the module's text."""
+    """See the module's text. Everything but ``handle`` and what it calls runs on the polling thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.method_queue = _CallbackQueue()
-        self.in_hand: set[Connection] = set()
-        """Connections that a thread is with now. Sets take one item at a time without a lock."""
-        self.leaving: dict[Connection, None] = {}
-        """Connections that have had their last answer, and whose clients are yet to close."""
         api = daemon.running_config().api
         self._patience_seconds = api.send_timeout_sec
-        self._deadline_seconds = api.request_deadline_sec
+        self._limits = Limits(
+            request_line_bytes_max=self.cfg.limit_request_line,
+            held_bytes_max=daemon.HELD_BYTES_MAX,
+            body_bytes_max=api.request_max_bytes,
+            head_seconds_max=api.send_timeout_sec,
+            body_seconds_max=api.request_deadline_sec,
+        )
+        self.in_hand: set[Connection] = set()
+        """Connections that a thread is with now. Sets take one item at a time without a lock."""
+        self.idle = Waiting(self.cfg.keepalive or daemon.KEEPALIVE_SECONDS)
+        """Nothing of a request has come."""
+        self.heads = Waiting(api.send_timeout_sec)
+        self.bodies = Waiting(api.request_deadline_sec)
+        self.leaving = Waiting(LINGER_SECONDS_MAX)
+        """Connections that have had their last answer, and whose clients are yet to close."""
+        self.large: dict[Connection, None] = {}
+        """Those among ``bodies`` that wait for a thread to read them; till then nothing of them is taken."""
+        self.reading: set[Connection] = set()
+        """Large bodies that threads read now: at most every second thread, so that the others can answer."""
+        self._reading_max = max(1, self.cfg.threads // 2)
 
     def init_process(self) -> None:
         _die_with(self.ppid)
         # The master waits longer than this, so that what is left to flush then can be.
         self.cfg.set("graceful_timeout", math.ceil(daemon.running_config().api.drain_sec))
+        self.reserve = ThreadPoolExecutor(daemon.RESERVE_THREADS, thread_name_prefix="reserve")
         super().init_process()
 
     def init_signals(self) -> None:
@@ -115,10 +148,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, daemon.STOP_SIGNALS)
 
-    # -- connections -------------------------------------------------------------------------------
+    # -- a connection comes ------------------------------------------------------------------------
 
     def accept(self, listener: Any) -> bool:
-        """Take one connection and wait for its first bytes in the poller; False where there is none."""
+        """Take one connection; False where there is none."""
         try:
             accepted, address = listener.accept()
         except OSError as error:
@@ -131,16 +164,91 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 return False
             raise
         client = ClientSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
-        client.set_patience(self._patience_seconds)
-        connection = Connection(self.cfg, client, address, listener.getsockname())
-        connection.set_timeout()
         self.nr_conns += 1
-        self.pending_conns.append(connection)
-        self.poller.register(client, EVENT_READ, partial(self.on_pending_socket_readable, connection))
+        self._await_request(Connection(self.cfg, client, address, listener.getsockname()), b"")
         return True
 
+    # -- a request comes in ------------------------------------------------------------------------
+
+    def _await_request(self, conn: Connection, read_ahead: bytes) -> None:
+        conn.sock.setblocking(False)
+        conn.sock.await_request(Arrival(self._limits), read_ahead)
+        self._go_on(conn)
+
+    def on_request_readable(self, conn: Connection, client: ClientSocket) -> None:
+        """More of a request has come, or its client has closed."""
+        try:
+            has_more = client.receive()
+        except BlockingIOError:
+            return
+        except OSError:
+            has_more = False
+            client.arrival.end()
+        if not has_more and client.arrival.stage is Stage.SILENT:
+            self._close(conn)
+        else:
+            self._go_on(conn)
+
+    def _go_on(self, conn: Connection) -> None:
+        """Wait for what is still to come of a request, or have it answered."""
+        match conn.sock.arrival.stage:
+            case Stage.SILENT:
+                self._wait(conn, self.idle)
+            case Stage.HEAD:
+                self._wait(conn, self.heads)
+            case Stage.BODY:
+                self._wait(conn, self.bodies)
+            case Stage.LARGE:
+                self._wait(conn, self.bodies)
+                self._leave_poller(conn)
+                self.large[conn] = None
+                self._read_large()
+            case Stage.READY:
+                self._take(conn)
+                self.enqueue_req(conn)
+            case Stage.REFUSED:
+                self._refuse(conn)
+            case _:
+                assert_never(conn.sock.arrival.stage)
+
+    def _read_large(self) -> None:
+        """Give large bodies threads, those first that have waited longest."""
+        while self.large and len(self.reading) < self._reading_max:
+            conn = next(iter(self.large))
+            until = conn.timeout
+            self._take(conn)
+            self.reading.add(conn)
+            conn.sock.read_until = until
+            conn.sock.when_read = partial(self.method_queue.defer, self._note_read, conn)
+            self.enqueue_req(conn)
+
+    def _note_read(self, conn: Connection) -> None:
+        if conn in self.reading:
+            self.reading.discard(conn)
+            self._read_large()
+
+    def enqueue_req(self, conn: Connection) -> None:
+        """Let a thread answer; the vital paths have theirs, which are never busy with anything else."""
+        arrival = conn.sock.arrival
+        is_vital = arrival.is_whole and arrival.path in VITAL_PATHS
+        conn.sock.set_patience(min(self._patience_seconds, _VITAL_PATIENCE_SECONDS if is_vital else math.inf))
+        conn.data_ready = True
+        pool = self.reserve if is_vital else self.tpool
+        future = pool.submit(self.handle, conn)
+        future.add_done_callback(partial(self.method_queue.defer, self.finish_request, conn))
+
+    def _refuse(self, conn: Connection) -> None:
+        """Answer what will never be a request. That needs no thread: nothing is waited for."""
+        refusal = conn.sock.arrival.refusal
+        answer = _refusal(problem_of_any(refusal), conn.client, refusal)
+        if conn.sock.send_at_once(answer):
+            self._say_goodbye(conn)
+        else:
+            self._close(conn)
+
+    # -- a request is answered ---------------------------------------------------------------------
+
     def handle(self, conn: Connection) -> Any:
-        conn.sock.expect_within(self._patience_seconds)
         self.in_hand.add(conn)
         try:
             return super().handle(conn)
@@ -148,42 +256,92 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self.in_hand.discard(conn)
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
-        """The head has come; a body may be long and its client slow."""
-        conn.sock.expect_within(self._deadline_seconds)
+        arrival = conn.sock.arrival
+        if arrival.stage is Stage.LARGE:
+            conn.sock.when_refused = req.force_close
+        elif not arrival.is_whole or len(self.idle) >= self.max_keepalived:
+            # Where the body's end is not known, nobody knows where a next request would begin.
+            req.force_close()
         return super().handle_request(req, conn)
+
+    def _keepalive_after(self, conn: Connection, keepalive: Any) -> bool:
+        """Whether another request can follow, behind what is left of this one's body."""
+        if not (keepalive and conn.sock.arrival.is_whole):
+            return False
+        try:
+            return bool(conn.parser.finish_body())
+        except (http_errors.ParseException, OSError):
+            # A malformed body that nobody asked for. The answer is out; another one would be out of step.
+            return False
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
         """Called on the polling thread when a thread is done with a connection."""
+        self._note_read(conn)
         if not fs.cancelled() and fs.exception() is None and fs.result():
-            super().finish_request(conn, fs)
-        elif conn.say_goodbye():
-            conn.timeout = time.monotonic() + LINGER_SECONDS_MAX
-            self.leaving[conn] = None
-            self.poller.register(conn.sock, EVENT_READ, partial(self.on_leaving_socket_readable, conn))
+            self._await_request(conn, conn.parser.unreader.take_buffered())
+        else:
+            self._say_goodbye(conn)
+
+    # -- waiting and closing -----------------------------------------------------------------------
+
+    def _wait(self, conn: Connection, waiting: Waiting) -> None:
+        if conn.waiting is not waiting:
+            if conn.waiting is not None:
+                conn.waiting.remove(conn)
+            conn.waiting = waiting
+            waiting.add(conn)
+        if not conn.is_polled:
+            on_readable = self.on_leaving_readable if waiting is self.leaving else self.on_request_readable
+            self.poller.register(conn.sock, EVENT_READ, partial(on_readable, conn))
+            conn.is_polled = True
+
+    def _leave_poller(self, conn: Connection) -> None:
+        if conn.is_polled:
+            self.poller.unregister(conn.sock)
+            conn.is_polled = False
+
+    def _take(self, conn: Connection) -> None:
+        """It waits for nothing any more."""
+        self._leave_poller(conn)
+        self.large.pop(conn, None)
+        if conn.waiting is not None:
+            conn.waiting.remove(conn)
+            conn.waiting = None
+
+    def _say_goodbye(self, conn: Connection) -> None:
+        self._take(conn)
+        if conn.say_goodbye():
+            self._wait(conn, self.leaving)
         else:
             self._close(conn)
 
-    def on_leaving_socket_readable(self, conn: Connection, client: ClientSocket) -> None:
+    def on_leaving_readable(self, conn: Connection, client: ClientSocket) -> None:
         """A client that has its last answer says more, or has closed."""
         if not conn.drain():
-            self._forget_leaving(conn)
-
-    def murder_pending(self) -> None:
-        """Called at every turn of the polling thread: close what has waited long enough."""
-        super().murder_pending()
-        now = time.monotonic()
-        # In the order in which they began to wait, all for the same time.
-        while self.leaving and (longest := next(iter(self.leaving))).timeout <= now:
-            self._forget_leaving(longest)
-
-    def _forget_leaving(self, conn: Connection) -> None:
-        del self.leaving[conn]
-        self.poller.unregister(conn.sock)
-        self._close(conn)
+            self._close(conn)
 
     def _close(self, conn: Connection) -> None:
+        self._take(conn)
         self.nr_conns -= 1
         conn.close()
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        due = min(waiting.due() for waiting in (self.idle, self.heads, self.bodies, self.leaving))
+        super().wait_for_and_dispatch_events(max(0.0, min(timeout, due - time.monotonic())))
+
+    def murder_pending(self) -> None:
+        """Called at every turn of the polling thread: see to those that have waited long enough."""
+        now = time.monotonic()
+        for conn in self.idle.expired(now):
+            # A request that has come meanwhile would be reset with its connection.
+            self.on_request_readable(conn, conn.sock)
+            if conn.waiting is self.idle:
+                self._close(conn)
+        for conn in (*self.heads.expired(now), *self.bodies.expired(now)):
+            conn.sock.arrival.run_out()
+            self._refuse(conn)
+        for conn in self.leaving.expired(now):
+            self._close(conn)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -196,9 +354,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             while self.accept(listener):
                 pass
             listener.close()
-        soon = time.monotonic() + STOP_KEEPALIVE_LINGER
-        for connection in self.pending_conns:
-            connection.timeout = min(connection.timeout, soon)
+        self.idle.seconds = STOP_KEEPALIVE_LINGER
+        for waiting in (self.idle, self.heads):
+            waiting.cap(time.monotonic() + STOP_KEEPALIVE_LINGER)
 
     def cut_connections(self) -> None:
         """Wake every thread that still waits for a client."""
@@ -209,21 +367,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answer what never became a request, or what failed in the server around it."""
-        problem = parser_problem(exc)
-        request_id = new_request_id()
-        peer = f"{addr[0]}:{addr[1]}" if isinstance(addr, tuple) else "a client"
-        unforeseen = problem is INTERNAL
-        log.log(
-            logging.ERROR if unforeseen else logging.INFO,
-            "%s sent no request: %d %s",
-            peer,
-            problem.status,
-            problem.detail,
-            exc_info=exc if unforeseen else None,
-            extra={"request_id": request_id},
-        )
         with contextlib.suppress(OSError):
-            client.sendall(error_answer(problem, request_id))
+            client.sendall(_refusal(parser_problem(exc), addr, exc))
+
+
+def _refusal(problem: Problem, address: Any, error: Exception) -> bytes:
+    """The answer, after the log has it."""
+    request_id = new_request_id()
+    peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "a client"
+    unforeseen = problem is INTERNAL
+    log.log(
+        logging.ERROR if unforeseen else logging.INFO,
+        "%s sent no request: %d %s",
+        peer,
+        problem.status,
+        problem.detail,
+        exc_info=error if unforeseen else None,
+        extra={"request_id": request_id},
+    )
+    return error_answer(problem, request_id)
 
 
 def parser_problem(error: Exception) -> Problem:
@@ -232,10 +394,12 @@ def parser_problem(error: Exception) -> Problem:
         if isinstance(error, kind):
             title = status_line(status)[4:]
             detail = ascii(str(error)[:_DETAIL_SHOWN_MAX])[1:-1]
+            if isinstance(error, http_errors.InvalidRequestLine) and not str(error.req).isascii():
+                detail = f"bytes that are not ASCII are to be percent-encoded (%XX) in a request: {detail}"
             return Problem(
                 status=status, slug=title.lower().replace(" ", "-"), title=title, detail=detail or title
             )
-    return INTERNAL
+    return problem_of_any(error)
 
 
 def error_answer(problem: Problem, request_id: str) -> bytes:

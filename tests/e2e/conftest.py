@@ -1,14 +1,20 @@
-"""The real daemon in front of the real store, with a counting pass-through between them."""
+"""The real daemon in front of the real store, with a counting pass-through between, or of a directory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from seekfs_io.config import S3Config
+from seekfs_io.objects import open_store
 from tests.conftest import DaemonFactory as NewDaemon
 from tests.conftest import S3ConfigFactory
+from tests.e2e.serving import FILES, DaemonMaker
 from tests.support.daemon import Daemon
+from tests.support.dataset import write_dataset
 from tests.support.passthrough import PassThrough
 
 
@@ -32,3 +38,42 @@ def start_daemon(
         return new_daemon({**roomy, **dotted}, s3=s3_config(endpoint=passthrough.endpoint)).start()
 
     return factory
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Of a daemon on the ``file`` engine: what is tested here does not depend on the store."""
+    root = tmp_path_factory.mktemp("store")
+    store = open_store(S3Config(engine="file", endpoint=str(root)))
+    store.create_bucket()
+    write_dataset(store, "dev", FILES)
+    store.close()
+    return {"s3.engine": "file", "s3.endpoint": str(root), "api.drain_sec": 20}
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path, settings: dict[str, object]) -> Iterator[DaemonMaker]:
+    """``make_daemon(by_hand=…, arguments=…, **settings)``: not started yet, ended with the test."""
+    made: list[Daemon] = []
+
+    def make(
+        by_hand: bool = False,
+        arguments: tuple[str, ...] = (),
+        environ: dict[str, str] | None = None,
+        **more: object,
+    ) -> Daemon:
+        dotted = {name.replace("__", "."): value for name, value in more.items()}
+        made.append(
+            Daemon(
+                tmp_path / f"daemon{len(made)}",
+                {**settings, **dotted},
+                by_hand=by_hand,
+                arguments=arguments,
+                environ=environ or {},
+            )
+        )
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.close()

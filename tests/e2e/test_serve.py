@@ -1,85 +1,23 @@
-"""The daemon as a process: how it starts, what it refuses, how it ends, and clients that misbehave."""
+"""The daemon as a process: how it starts, what it refuses, how it ends, and what it tells of itself."""
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
 import re
 import signal
 import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from seekfs_core.cache_directory import BOOT_NAME
-from seekfs_io.config import S3Config
-from seekfs_io.objects import open_store
 from seekfs_io.pages.directory import claim
-from tests.e2e.http_wire import Wire, exchange, raw_connection, read_answer
-from tests.support.daemon import Daemon
-from tests.support.dataset import MIB, File, some_bytes, write_dataset
-
-WAIT_SECONDS: Final = 60.0
-BIG: Final = some_bytes(48 * MIB, 1)
-FILES: Final = {"a": File(b"0123456789"), "big": File(BIG)}
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """Of a daemon on the ``file`` engine: what is tested here does not depend on the store."""
-    root = tmp_path_factory.mktemp("store")
-    store = open_store(S3Config(engine="file", endpoint=str(root)))
-    store.create_bucket()
-    write_dataset(store, "dev", FILES)
-    store.close()
-    return {"s3.engine": "file", "s3.endpoint": str(root), "api.drain_sec": 20}
-
-
-@pytest.fixture
-def make_daemon(tmp_path: Path, settings: dict[str, object]) -> Iterator[Callable[..., Daemon]]:
-    """``make_daemon(by_hand=…, arguments=…, **settings)``: not started yet, ended with the test."""
-    made: list[Daemon] = []
-
-    def make(
-        by_hand: bool = False,
-        arguments: tuple[str, ...] = (),
-        environ: dict[str, str] | None = None,
-        **more: object,
-    ) -> Daemon:
-        dotted = {name.replace("__", "."): value for name, value in more.items()}
-        made.append(
-            Daemon(
-                tmp_path / f"daemon{len(made)}",
-                {**settings, **dotted},
-                by_hand=by_hand,
-                arguments=arguments,
-                environ=environ or {},
-            )
-        )
-        return made[-1]
-
-    yield make
-    for daemon in made:
-        daemon.close()
-
-
-DaemonMaker = Callable[..., Daemon]
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.01)
+from tests.e2e.http_wire import Wire, raw_connection, read_answer
+from tests.e2e.serving import BIG, WAIT_SECONDS, DaemonMaker, received, slow_reader, wait_until
+from tests.support.dataset import MIB
+from tests.support.metrics import metric
 
 
 def refuses(port: int) -> bool:
@@ -92,16 +30,6 @@ def refuses(port: int) -> bool:
 
 def listing(directory: str | Path) -> set[str]:
     return {os.path.join(where, name) for where, _, names in os.walk(directory) for name in names}
-
-
-def value(metrics: str, name: str, **labels: str) -> float:
-    (found,) = [
-        sample.value
-        for family in text_string_to_metric_families(metrics)
-        for sample in family.samples
-        if sample.name == name and sample.labels == labels
-    ]
-    return found
 
 
 # -- starting ------------------------------------------------------------------------------------------
@@ -222,6 +150,18 @@ def test_wrong_arguments(make_daemon: DaemonMaker, arguments: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("by_hand", [False, True], ids=["serve", "gunicorn"])
+def test_what_is_at_the_path_of_the_socket_is_never_deleted(
+    make_daemon: DaemonMaker, tmp_path: Path, by_hand: bool
+) -> None:
+    path = tmp_path / "thesis.tex"
+    path.write_text("years of work")
+    daemon = make_daemon(by_hand=by_hand, api__listen=f"unix:{path}").spawn()
+    assert daemon.wait() == 1
+    assert f"cannot listen on unix:{path}: there is a file" in daemon.log.splitlines()[-1]
+    assert path.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["serve", "gunicorn"])
 def test_a_directory_of_somebody_else_is_refused_in_a_sentence(
     make_daemon: DaemonMaker, tmp_path: Path, by_hand: bool
 ) -> None:
@@ -301,20 +241,6 @@ def test_what_gunicorn_is_told_goes_before_the_configuration(make_daemon: Daemon
 # -- the end -------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def slow_reader(port: int, target: str = "/blob?ns=dev&path=big") -> Iterator[http.client.HTTPResponse]:
-    """An answer that has begun, and of which more is to be sent than all buffers hold."""
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-        connection.settimeout(WAIT_SECONDS)
-        connection.connect(("127.0.0.1", port))
-        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert response.status == 200
-        yield response
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_streams_finish_and_nobody_new_comes_in(make_daemon: DaemonMaker, number: signal.Signals) -> None:
     daemon = make_daemon().start()
@@ -325,6 +251,14 @@ def test_streams_finish_and_nobody_new_comes_in(make_daemon: DaemonMaker, number
         wait_until(lambda: refuses(daemon.port), "the port is closed")
         assert received + response.read() == BIG
     assert daemon.wait() == 0
+
+
+def test_who_has_asked_for_nothing_does_not_hold_the_end_up(make_daemon: DaemonMaker) -> None:
+    daemon = make_daemon(api__drain_sec=3600, api__send_timeout_sec=3600).start()
+    with Wire(daemon.port) as idle, raw_connection(daemon.port, b"GET /blob?ns=dev") as half_sent:
+        assert idle.get("/healthz").status == 200
+        assert daemon.stop() == 0
+        assert received(half_sent).startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_stream_that_does_not_end_is_cut_after_drain_sec(make_daemon: DaemonMaker) -> None:
@@ -394,181 +328,11 @@ def test_pages_that_wait_for_the_disk_are_written_before_the_end(make_daemon: Da
     assert daemon.restart() == 0
     with Wire(daemon.port) as wire:
         assert wire.get("/blob?ns=dev&path=big").body == BIG
-        metrics = wire.get("/metrics").body.decode()
-    assert value(metrics, "seekfs_store_requests_started_total", kind="pages") == 0
-    assert value(metrics, "seekfs_tier_crc_failures_total", tier="l2") == 0
+    assert metric(daemon, "seekfs_store_requests_started_total", kind="pages") == 0
+    assert metric(daemon, "seekfs_tier_crc_failures_total", tier="l2") == 0
 
 
-# -- clients -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, object]) -> Iterator[Daemon]:
-    """A daemon that waits one second for a client, with two threads only."""
-    quick = {"api.send_timeout_sec": 1}
-    directory = tmp_path_factory.mktemp("impatient")
-    with Daemon(directory, {**settings, **quick}, arguments=("--threads=2",)) as running:
-        yield running
-
-
-def test_clients_that_stop_reading_do_not_hold_the_daemon(impatient: Daemon) -> None:
-    with contextlib.ExitStack() as stack:
-        stuck = [stack.enter_context(slow_reader(impatient.port)) for _ in range(2)]
-        # Both threads are with them, until the daemon gives up on one.
-        with Wire(impatient.port) as wire:
-            assert wire.get("/blob?ns=dev&path=a").body == b"0123456789"
-        for response in stuck:
-            wait_until(lambda: impatient.log.count("stopped reading") >= 2, "both were given up")
-            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
-                response.read()
-
-
-def test_clients_that_stop_sending_do_not_hold_the_daemon(impatient: Daemon) -> None:
-    before = impatient.log.count("stopped sending")
-    beginnings = [
-        b"GET /blob?ns=dev",
-        b"POST /readv?ns=dev HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n[",
-    ]
-    with contextlib.ExitStack() as stack:
-        stuck = [stack.enter_context(raw_connection(impatient.port, sent)) for sent in beginnings * 2]
-        with Wire(impatient.port) as wire:
-            assert wire.get("/healthz").body == b"ok"
-        for connection in stuck:
-            assert connection.recv(100) == b""
-    assert impatient.log.count("stopped sending") == before + 4
-
-
-def test_clients_that_send_a_byte_at_a_time_do_not_hold_the_daemon(impatient: Daemon) -> None:
-    """Never silent for ``send_timeout_sec``, and never done."""
-    answered = threading.Event()
-
-    def trickle(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # It was given up.
-            while not answered.wait(0.2):
-                connection.sendall(b"a")
-
-    with contextlib.ExitStack() as stack:
-        threads = []
-        for _ in range(4):
-            stuck = stack.enter_context(raw_connection(impatient.port, b"GET /healthz HTTP/1.1\r\nX: "))
-            threads.append(threading.Thread(target=trickle, args=(stuck,), daemon=True))
-            threads[-1].start()
-        # Until a thread has such a connection in hand, the daemon may answer others.
-        stack.callback(answered.set)
-        wait_until(lambda: "to send a request" in impatient.log, "one was given up")
-        with Wire(impatient.port) as wire:
-            assert wire.get("/healthz").body == b"ok"
-        answered.set()
-        for thread in threads:
-            thread.join()
-
-
-def test_connections_on_which_nothing_is_sent_hold_no_thread(impatient: Daemon) -> None:
-    with contextlib.ExitStack() as stack:
-        idle = [stack.enter_context(raw_connection(impatient.port)) for _ in range(40)]
-        # A thread each for five seconds, as gunicorn has it, would be 100 seconds of waiting.
-        with Wire(impatient.port) as wire:
-            assert wire.get("/healthz").body == b"ok"
-        for connection in idle:
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        for connection in idle:
-            assert b"".join(iter(partial(connection.recv, 4096), b"")).endswith(b"ok")
-
-
-def test_a_client_that_leaves_half_way_is_no_error(impatient: Daemon) -> None:
-    for _ in range(5):
-        with slow_reader(impatient.port) as response:
-            response.read(100_000)
-    with Wire(impatient.port) as wire:
-        assert wire.get("/blob?ns=dev&path=big").body == BIG
-
-        def cut_off() -> float:
-            metrics = wire.get("/metrics").body.decode()
-            return value(metrics, "seekfs_http_answers_cut_off_total", endpoint="/blob")
-
-        wait_until(lambda: cut_off() >= 5, "all five are counted")
-    impatient.check_log()
-
-
-def test_a_slow_client_that_goes_on_reading_gets_everything(impatient: Daemon) -> None:
-    """Slower than ``send_timeout_sec`` in all, never silent for so long."""
-    with slow_reader(impatient.port, "/blob?ns=dev&path=big&len=8388608") as response:
-        received = bytearray()
-        pause = threading.Event()
-        while piece := response.read(256 * 1024):
-            received += piece
-            pause.wait(0.05)
-    assert received == BIG[: 8 * MIB]
-
-
-@pytest.mark.parametrize(
-    "header", ["SCRIPT_NAME: /elsewhere", "PATH_INFO: /metrics", "X-Forwarded-Proto: https"]
-)
-def test_what_only_a_proxy_would_say_changes_nothing(impatient: Daemon, header: str) -> None:
-    sent = (
-        f"GET /healthz HTTP/1.1\r\nHost: x\r\n{header}\r\nX-Forwarded-Ssl: off\r\nConnection: close\r\n\r\n"
-    )
-    answer = exchange(impatient.port, sent.encode())
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert answer.endswith(b"\r\n\r\nok")
-
-
-def test_pipelined_requests_are_answered_in_order(impatient: Daemon) -> None:
-    requests = b"".join(
-        f"GET /blob?ns=dev&path=a&off={off}&len=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode() for off in range(9)
-    )
-    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    answers = exchange(impatient.port, requests + last).split(b"HTTP/1.1 200 OK\r\n")[1:]
-    assert [answer.partition(b"\r\n\r\n")[2] for answer in answers] == [b"%d" % off for off in range(9)] + [
-        b"ok"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
-        (b"nonsense\r\n\r\n", 400),
-        (b"GET /healthz\r\n\r\n", 400),
-        (b"get /healthz HTTP/1.1\r\n\r\n", 400),
-        (b"GET /healthz HTTP/3.0\r\n\r\n", 400),
-        (b"GET /\xff HTTP/1.1\r\n\r\n", 400),
-        (b"GET /healthz HTTP/1.1\r\nno colon\r\n\r\n", 400),
-        (b"GET /healthz HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", 400),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
-        (b"POST /readv HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
-        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
-        (b"GET / HTTP/1.1\r\nA: " + b"x" * 9000 + b"\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", 431),
-        (b"GET / HTTP/1.1\r\nExpect: miracles\r\n\r\n", 417),
-        (b"GET / HTTP/1.1\r\nTransfer-Encoding: magic\r\n\r\n", 501),
-    ],
-    ids=lambda value: repr(value)[:30],
-)
-def test_what_is_no_http_is_a_problem_document_too(impatient: Daemon, sent: bytes, status: int) -> None:
-    head, _, body = exchange(impatient.port, sent).partition(b"\r\n\r\n")
-    lines = head.decode().split("\r\n")
-    assert lines[0].startswith(f"HTTP/1.1 {status} ")
-    headers = dict(line.lower().split(": ", 1) for line in lines[1:])
-    assert headers["content-type"] == "application/problem+json"
-    assert headers["connection"] == "close"
-    assert headers["content-length"] == str(len(body))
-    document = json.loads(body)
-    assert document["status"] == status
-    assert document["request_id"] == headers["x-request-id"]
-    assert sum(document["request_id"] in line for line in impatient.log.splitlines()) == 1
-
-
-def test_many_clients_at_once(impatient: Daemon) -> None:
-    def read(number: int) -> bool:
-        with Wire(impatient.port) as wire:
-            first = number * 1_000_003 % (40 * MIB)
-            return all(
-                wire.get(f"/blob?ns=dev&path=big&off={off}&len=4096").body == BIG[off : off + 4096]
-                for off in range(first, first + 20 * 4096, 4096)
-            )
-
-    with ThreadPoolExecutor(32) as pool:
-        assert all(pool.map(read, range(64)))
+# -- what it tells -------------------------------------------------------------------------------------
 
 
 def test_what_reads_cost_is_in_the_metrics_and_the_advice(make_daemon: DaemonMaker) -> None:
@@ -576,13 +340,12 @@ def test_what_reads_cost_is_in_the_metrics_and_the_advice(make_daemon: DaemonMak
     with Wire(daemon.port) as wire:
         assert wire.get("/blob?ns=dev&path=big").body == BIG
         assert wire.get("/blob?ns=dev&path=big").body == BIG
-        metrics = wire.get("/metrics").body.decode()
         advice = json.loads(wire.get("/advisor").body)
-    assert value(metrics, "seekfs_store_requests_started_total", kind="pages") == 2
-    assert value(metrics, "seekfs_store_bytes_received_total") == len(BIG)
+    assert metric(daemon, "seekfs_store_requests_started_total", kind="pages") == 2
+    assert metric(daemon, "seekfs_store_bytes_received_total") == len(BIG)
     count = "seekfs_http_request_duration_seconds_count"
-    assert value(metrics, count, endpoint="/blob", status="2xx") == 2
-    assert value(metrics, "seekfs_http_body_bytes_total", endpoint="/blob") == 2 * len(BIG)
+    assert metric(daemon, count, endpoint="/blob", status="2xx") == 2
+    assert metric(daemon, "seekfs_http_body_bytes_total", endpoint="/blob") == 2 * len(BIG)
     (dev,) = advice["namespaces"]
     assert (dev["ns"], dev["version"], dev["files"], dev["bytes"]) == ("dev", 1, 2, len(BIG) + 10)
     assert dev["gets_made"] == 2

@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 import pytest
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestTimeout, UnsupportedMediaType
 
 from seekfs_core.errors import BadRequest, TooLarge
 from seekfs_wsgi.bodies import read_body
@@ -87,6 +87,13 @@ def test_a_client_that_is_gone() -> None:
     with pytest.raises(Disconnected) as gone:
         read_body({"CONTENT_LENGTH": "3", "wsgi.input": Raising(TimeoutError("slow"))}, 10)
     assert gone.value.errno == errno.ECONNRESET
+
+
+@pytest.mark.parametrize("error", [TooLarge("a chunk"), RequestTimeout("late")])
+def test_what_our_own_server_says_is_passed_on(error: Exception) -> None:
+    with pytest.raises(type(error)) as passed:
+        read_body({"CONTENT_LENGTH": "3", "wsgi.input": Raising(error)}, 10)
+    assert passed.value is error
 
 
 def test_what_the_server_says_of_a_malformed_body_is_said() -> None:

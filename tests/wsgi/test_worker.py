@@ -7,7 +7,9 @@ import json
 
 import pytest
 from gunicorn.http import errors  # type: ignore[import-untyped]
+from werkzeug.exceptions import RequestTimeout
 
+from seekfs_core.errors import BadRequest
 from seekfs_wsgi.problems import INTERNAL
 from seekfs_wsgi.worker import error_answer, parser_problem
 
@@ -23,9 +25,11 @@ ID = "0123456789abcdef"
         (errors.LimitRequestLine(9000, 8190), 414),
         (errors.LimitRequestHeaders("x"), 431),
         (errors.ExpectationFailed("x"), 417),
-        (errors.UnsupportedTransferCoding("x"), 501),
+        (errors.UnsupportedTransferCoding("x"), 400),
         (errors.ForbiddenProxyRequest("x"), 403),
         (ZeroDivisionError("inside"), 500),
+        (BadRequest("the body"), 400),
+        (RequestTimeout(), 408),
     ],
 )
 def test_statuses(error: Exception, status: int) -> None:
@@ -38,6 +42,13 @@ def test_every_error_of_the_parser_is_the_clients() -> None:
     parser_errors = [kind for kind in kinds if not issubclass(kind, OSError)]
     assert len(parser_errors) > 10
     assert all(issubclass(kind, errors.ParseException) for kind in parser_errors)
+
+
+def test_a_target_that_is_not_escaped_is_told_so() -> None:
+    problem = parser_problem(errors.InvalidRequestLine("GET /\xe2\x98\x83 HTTP/1.1"))
+    assert "not ASCII" in problem.detail
+    assert "percent-encoded" in problem.detail
+    assert "ASCII" not in parser_problem(errors.InvalidRequestLine("GET")).detail
 
 
 def test_an_answer_is_whole_and_final() -> None:
