@@ -15,6 +15,7 @@ gunicorn 27's threaded worker leaves doors open, which this closes:
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import logging
 import math
@@ -70,6 +71,19 @@ _ABORT = struct.pack("ii", 1, 0)
 
 _CLOCK_SECONDS = 0.01
 """A wait in the kernel may end one of its ticks early."""
+
+# <asm-generic/socket.h>; Python has no name for it.
+_SO_ATTACH_FILTER = 26
+_BPF_INSTRUCTION = struct.Struct("HBBI")
+_NO_SYN = b"".join(
+    _BPF_INSTRUCTION.pack(*instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # the byte of a TCP header that holds its flags
+        (0x45, 0, 1, 0x02),  # is SYN among them?
+        (0x06, 0, 0, 0),  # then drop the packet,
+        (0x06, 0, 0, 0xFFFFFFFF),  # else keep all of it
+    )
+)
 
 
 class ClientSocket(socket.socket):
@@ -222,6 +236,18 @@ def _timeval(seconds: float) -> bytes:
     whole = int(seconds)
     # 0 would mean for ever.
     return _TIMEVAL.pack(whole, max(1 if whole == 0 else 0, int((seconds - whole) * 1e6)))
+
+
+def deafen(listener: socket.socket) -> None:
+    """Let a listening socket overlook every new ``SYN``, where the kernel can: what is in its queue stays.
+
+    There is no other way to keep the queue from growing: ``shutdown`` throws away what is in it.
+    """
+    if sys.platform == "linux" and listener.family in (socket.AF_INET, socket.AF_INET6):
+        program = ctypes.create_string_buffer(_NO_SYN)
+        pointer = struct.pack("HP", len(_NO_SYN) // _BPF_INSTRUCTION.size, ctypes.addressof(program))
+        with contextlib.suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
 
 
 class Waiting:

@@ -139,6 +139,7 @@ def gunicorn_settings(config: Config, *, threads: int = THREADS_DEFAULT) -> dict
         "proc_name": "seekfs",
         "on_starting": _on_starting,
         "when_ready": _when_ready,
+        "post_fork": _on_fork,
         "worker_exit": _on_worker_exit,
     }
 
@@ -318,6 +319,12 @@ def _when_ready(server: Any) -> None:
     for name in ("TTIN", "TTOU", "USR2"):
         # gunicorn looks its handlers up by name when the signal has come.
         setattr(server, f"handle_{name.lower()}", functools.partial(_refuse, name))
+
+
+def _on_fork(server: Any, worker: Any) -> None:
+    """In the worker, before anything else."""
+    # What systemd or another process opened and handed over is theirs, and what is done to it stays.
+    worker.listens_alone = not (server.systemd or any(isinstance(each, int) for each in server.cfg.address))
 
 
 def _stopper(server: Any) -> Callable[[int, FrameType | None], None]:

@@ -20,7 +20,7 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from selectors import EVENT_READ
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any, assert_never
 
 from gunicorn import glogging  # type: ignore[import-untyped]
@@ -34,7 +34,7 @@ from gunicorn.workers.gthread import (  # type: ignore[import-untyped]
 from seekfs_io import logs
 from seekfs_wsgi import daemon
 from seekfs_wsgi.arrival import Arrival, Limits, Stage
-from seekfs_wsgi.connections import LINGER_SECONDS_MAX, ClientSocket, Connection, Waiting
+from seekfs_wsgi.connections import LINGER_SECONDS_MAX, ClientSocket, Connection, Waiting, deafen
 from seekfs_wsgi.problems import (
     CONTENT_TYPE,
     INTERNAL,
@@ -59,6 +59,9 @@ VITAL_PATHS = frozenset((b"/healthz", b"/readyz", b"/metrics"))
 
 _VITAL_PATIENCE_SECONDS = 2.0
 """Their answers are small; whoever does not take one must not hold up who waits behind."""
+
+_HANDSHAKE_SECONDS_MAX = 0.1
+"""How long a connection that is being made when the daemon stops may take to be made."""
 
 _PARSER_STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (http_errors.LimitRequestLine, 414),
@@ -111,6 +114,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.method_queue = _CallbackQueue()
+        self.listens_alone = True
+        """Whether the listening sockets end with this process, rather than go on to another daemon."""
         api = daemon.running_config().api
         self._patience_seconds = api.send_timeout_sec
         self._limits = Limits(
@@ -350,13 +355,35 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if enabled or self.alive:
             return
         # Stopping. Who has connected already is served; who comes now is refused, not left waiting.
-        for listener in self.sockets:
-            while self.accept(listener):
-                pass
-            listener.close()
+        self._stop_listening()
         self.idle.seconds = STOP_KEEPALIVE_LINGER
         for waiting in (self.idle, self.heads):
             waiting.cap(time.monotonic() + STOP_KEEPALIVE_LINGER)
+
+    def _stop_listening(self) -> None:
+        """Accept every connection that there is, and close; none is to come between the two.
+
+        What a listener has in its queue when it is closed is reset. So first it hears no new ``SYN`` any more
+        (its client repeats it a second later, and is refused then), and those that were answered already get
+        a moment to become connections.
+        """
+        if self.listens_alone:
+            for listener in self.sockets:
+                deafen(listener)
+        until = time.monotonic() + _HANDSHAKE_SECONDS_MAX
+        with DefaultSelector() as selector:
+            for listener in self.sockets:
+                selector.register(listener, EVENT_READ)
+            while True:
+                for listener in self.sockets:
+                    while self.accept(listener):
+                        pass
+                left = until - time.monotonic()
+                if left <= 0:
+                    break
+                selector.select(left)
+        for listener in self.sockets:
+            listener.close()
 
     def cut_connections(self) -> None:
         """Wake every thread that still waits for a client."""

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from seekfs_core.cache_directory import BOOT_NAME
 from seekfs_io.pages.directory import claim
 from tests.e2e.http_wire import Wire, raw_connection, read_answer
-from tests.e2e.serving import BIG, WAIT_SECONDS, DaemonMaker, received, slow_reader, wait_until
+from tests.e2e.serving import BIG, GET_A, WAIT_SECONDS, DaemonMaker, received, slow_reader, wait_until
 from tests.support.dataset import MIB
 from tests.support.metrics import metric
 
@@ -259,6 +260,32 @@ def test_who_has_asked_for_nothing_does_not_hold_the_end_up(make_daemon: DaemonM
         assert idle.get("/healthz").status == 200
         assert daemon.stop() == 0
         assert received(half_sent).startswith(b"HTTP/1.1 408 ")
+
+
+def test_nobody_who_got_a_connection_is_reset_by_the_end(make_daemon: DaemonMaker) -> None:
+    """Clients that make a connection for each request, up to the moment when they are refused one."""
+    answered: list[bytes] = []
+
+    def ask_until_refused(port: int) -> None:
+        while True:
+            try:
+                connection = socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS)
+            except ConnectionRefusedError:
+                return
+            with connection:
+                connection.sendall(GET_A)
+                answered.append(received(connection)[-10:])
+
+    for _ in range(3):
+        daemon = make_daemon().start()
+        answered.clear()
+        with ThreadPoolExecutor(16) as pool:
+            clients = [pool.submit(ask_until_refused, daemon.port) for _ in range(16)]
+            wait_until(lambda: len(answered) > 500, "they are at it")
+            assert daemon.stop() == 0
+            for client in clients:
+                client.result()
+        assert set(answered) == {b"0123456789"}
 
 
 def test_a_stream_that_does_not_end_is_cut_after_drain_sec(make_daemon: DaemonMaker) -> None:

@@ -16,7 +16,7 @@ from werkzeug.exceptions import RequestTimeout
 
 from seekfs_core.errors import BadRequest
 from seekfs_wsgi.arrival import Arrival, Limits, Stage
-from seekfs_wsgi.connections import TAKEN_BYTES_MIN, ClientSocket, Connection, Waiting
+from seekfs_wsgi.connections import TAKEN_BYTES_MIN, ClientSocket, Connection, Waiting, deafen
 from seekfs_wsgi.sending import Disconnected
 
 Pair = tuple[ClientSocket, socket.socket]
@@ -272,6 +272,20 @@ def test_who_began_to_wait_first_runs_out_first(pair: Pair) -> None:
     waiting.remove(first)
     assert waiting.expired(5.0) == [second]
     assert len(waiting) == 1
+
+
+def test_a_deaf_listener_accepts_who_was_there_and_nobody_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as late:
+        with socket.create_connection(server.getsockname()):
+            deafen(server)
+            late.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                late.connect(server.getsockname())
+            server.settimeout(30)
+            server.accept()[0].close()
+            server.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                server.accept()
 
 
 # -- the end of a connection ---------------------------------------------------------------------------
