@@ -1,16 +1,23 @@
 """What is done with each of the files that one command uploads, until the bucket holds all of them.
 
 There are two kinds of key. One of *content* says what is at it: it is taken for that wherever it has
-the right size, so content that the base names, or that another path is sending, is not sent again. One
-of a *path* says nothing: what is there is read back and compared, and an object with other bytes is
-refused. Neither is ever changed. ::
+the right size, so content that another path is sending, or that is there, is not sent again. One of a
+*path* says nothing: what is there is read back and compared, and an object with other bytes is refused.
+Neither is ever changed. ::
 
-    FileDigested ─► the base has it at this path ─────────────────────────────► OVER  Keep
-                 ─► the base, or another path, has the content ───────────────► OVER  Share
+    FileDigested ─► another path sees to the content ─────────────────────────► OVER  Share
+                 ─► the base has it ─► CHECKING ─┬─ still there ──────────────► OVER  Keep, Finish
+                                                 │ gone, or another object
                  ─► PROVING ─┬─► LOOKING ── of the right size ─┬─ content ────► OVER  Finish
                       once   │      │ nothing                  └─► COMPARING ─► OVER  Finish, Refuse
                              └────► SENDING ── was there ─────────► as above
                                        └────── created ───────────────────────► OVER  Finish
+
+That a version names an object does not mean that it is there: somebody may have removed it, or put another
+one in its place. So it is looked at, once, before a file stays as the base has it. Where it is not the
+object of the manifest any more, the content is sent under its own key, be it the same one or not: publishing
+again mends what can be mended. (An object under a content's key with the right size is that content all
+the same, and its ETag the one to be published. One of another size is in the way.)
 
 Whether the store honours conditions is proven before the first object of content is created, since a
 version that names it can follow only then; not by a single writer, who says that there is nobody else.
@@ -75,7 +82,7 @@ class Proven:
 
 @frozen
 class Looked:
-    """What is under the file's key now; None where nothing is."""
+    """What is under the key that was looked at; None where nothing is."""
 
     path: str
     there: There | None
@@ -108,14 +115,14 @@ UploadEvent: TypeAlias = FileDigested | Proven | Looked | Sent | Compared
 
 @frozen
 class Keep:
-    """The file is in the base as it is. Done."""
+    """The file is in the base as it is, and so is its object. Done."""
 
     path: str
 
 
 @frozen
 class Share:
-    """Its content is in the bucket, or on its way there for another path. Done."""
+    """Its content is seen to for another path. Done."""
 
     path: str
 
@@ -201,6 +208,7 @@ class UploadState(enum.Enum):
     """Of one file."""
 
     UNKNOWN = "not read yet"
+    CHECKING = "being looked at where the base has it"
     PROVING = "waiting for the proof"
     LOOKING = "being looked for"
     SENDING = "being sent"
@@ -208,11 +216,13 @@ class UploadState(enum.Enum):
     OVER = "over"
 
 
-_UNKNOWN, _PROVING, _LOOKING = UploadState.UNKNOWN, UploadState.PROVING, UploadState.LOOKING
-_SENDING, _COMPARING, _OVER = UploadState.SENDING, UploadState.COMPARING, UploadState.OVER
+_UNKNOWN, _CHECKING, _PROVING = UploadState.UNKNOWN, UploadState.CHECKING, UploadState.PROVING
+_LOOKING, _SENDING = UploadState.LOOKING, UploadState.SENDING
+_COMPARING, _OVER = UploadState.COMPARING, UploadState.OVER
 
 UPLOAD_TRANSITIONS: Final[dict[tuple[UploadState, type], frozenset[UploadState]]] = {
-    (_UNKNOWN, FileDigested): frozenset({_PROVING, _LOOKING, _SENDING, _OVER}),
+    (_UNKNOWN, FileDigested): frozenset({_CHECKING, _PROVING, _LOOKING, _SENDING, _OVER}),
+    (_CHECKING, Looked): frozenset({_CHECKING, _PROVING, _LOOKING, _SENDING, _OVER}),
     (_PROVING, Proven): frozenset({_LOOKING, _SENDING}),
     (_LOOKING, Looked): frozenset({_SENDING, _COMPARING, _OVER}),
     (_SENDING, Sent): frozenset({_COMPARING, _OVER}),
@@ -226,7 +236,12 @@ class _File:
     path: str
     size: int
     key: str
+    """Where it goes, or is."""
+    in_base: FileEntry | None
+    """The same bytes at the same path."""
     state: UploadState = _UNKNOWN
+    checked: str | None = None
+    """The last key that was looked at for the base's sake."""
     etag: str | None = None
     """Of what was found, while it is compared."""
 
@@ -245,22 +260,18 @@ class Uploads:
     objects_created: int = field(default=0, init=False)
     bytes_created: int = field(default=0, init=False)
     _files: dict[str, _File] = field(factory=dict, init=False, repr=False)
-    _kept: dict[str, FileEntry] = field(factory=dict, init=False, repr=False)
     _etags: dict[str, str | None] = field(factory=dict, init=False, repr=False)
     """Of what is in the bucket, by key."""
     _seen_to: set[str] = field(factory=set, init=False, repr=False)
-    """Keys of what is in the bucket, or on its way there."""
+    """Keys of the content that is in the bucket, or on its way there."""
+    _keys_of_base: frozenset[str] = field(init=False, repr=False)
     _under_way: int = field(default=0, init=False)
     _proven: bool = field(init=False)
     _now: float = field(default=float("-inf"), init=False)
 
     def __attrs_post_init__(self) -> None:
         self._proven = self.kind is KeyKind.PATH or self.conditions is not Conditions.KEPT
-        if self.kind is KeyKind.CONTENT:
-            for entry in self.base.values():
-                if entry.storage_key == content_object_key(self.ns, entry.sha256.hex()):
-                    self._etags[entry.storage_key] = entry.storage_etag
-        self._seen_to.update(self._etags)
+        self._keys_of_base = frozenset(entry.storage_key for entry in self.base.values())
 
     def next_deadline(self) -> None:
         """Nothing here waits for a time."""
@@ -290,15 +301,21 @@ class Uploads:
         one is under way, or after one was refused."""
         if self._under_way:
             raise ContractViolation(f"{self._under_way} files are not in the bucket yet")
-        return {
-            path: Kept(self._kept[path]) if path in self._kept else Placed(file.key, self._etags[file.key])
-            for path, file in self._files.items()
-        }
+        return {path: self._placement_of(file) for path, file in self._files.items()}
+
+    def _placement_of(self, file: _File) -> Kept | Placed:
+        etag = self._etags[file.key]
+        entry = file.in_base
+        if entry is not None and entry.storage_key == file.key and _is_same_etag(entry.storage_etag, etag):
+            return Kept(entry)
+        return Placed(file.key, etag)
 
     # --- one file -----------------------------------------------------------------------------
 
     def _file_of(self, event: FileDigested) -> _File:
-        return _File(event.path, event.size, self._key_of(event))
+        entry = self.base.get(event.path)
+        is_same = entry is not None and entry.sha256 == event.sha256 and entry.size == event.size
+        return _File(event.path, event.size, self._key_of(event), in_base=entry if is_same else None)
 
     def _key_of(self, event: FileDigested) -> str:
         match self.kind:
@@ -316,7 +333,10 @@ class Uploads:
     def _react(self, event: UploadEvent, file: _File) -> UploadAction:
         match event:
             case FileDigested():
-                return self._take(event, file)
+                self._under_way += 1
+                return self._take(file)
+            case Looked() if file.state is _CHECKING:
+                return self._judge_of_base(file, event.there)
             case Proven():
                 self._proven = True
                 return self._bring(file)
@@ -333,17 +353,34 @@ class Uploads:
             case Compared():
                 return self._refuse_other_bytes(file)
 
-    def _take(self, event: FileDigested, file: _File) -> UploadAction:
-        entry = self.base.get(file.path)
-        if entry is not None and entry.sha256 == event.sha256 and entry.size == event.size:
-            self._kept[file.path] = entry
-            file.state = _OVER
-            return Keep(file.path)
+    def _take(self, file: _File) -> UploadAction:
+        if file.in_base is not None and file.in_base.storage_key != file.key:
+            return self._check(file, file.in_base.storage_key)
+        return self._see_to(file)
+
+    def _see_to(self, file: _File) -> UploadAction:
+        """Be the one that brings its content to where it goes, unless another is."""
         if file.key in self._seen_to:
-            file.state = _OVER
-            return Share(file.path)
+            return self._over(file, Share(file.path))
         self._seen_to.add(file.key)
-        self._under_way += 1
+        return self._check(file, file.key) if file.key in self._keys_of_base else self._prove(file)
+
+    def _check(self, file: _File, key: str) -> UploadAction:
+        file.state, file.checked = _CHECKING, key
+        return Look(file.path, key)
+
+    def _judge_of_base(self, file: _File, there: There | None) -> UploadAction:
+        """What is under a key at which the base has the file's bytes."""
+        entry, key = file.in_base, file.checked
+        assert key is not None
+        if there is not None and entry is not None and entry.storage_key == key and _is_still(entry, there):
+            file.key, self._etags[key] = key, there.etag
+            return self._over(file, Keep(file.path))
+        if key != file.key:
+            return self._see_to(file)
+        return self._prove(file) if there is None else self._judge(file, there)
+
+    def _prove(self, file: _File) -> UploadAction:
         if not self._proven:
             file.state = _PROVING
             return Prove(file.path)
@@ -356,6 +393,8 @@ class Uploads:
         return Look(file.path, file.key)
 
     def _is_looked_for(self, file: _File) -> bool:
+        if file.checked == file.key:
+            return False  # It has been, just now.
         if self.kind is KeyKind.PATH or self.conditions is not Conditions.KEPT:
             return True
         return is_asked_for_first(file.size) or not is_sent_whole(file.size, self.part_bytes)
@@ -383,10 +422,13 @@ class Uploads:
                 return self._refuse_other_bytes(file)
 
     def _finish(self, file: _File, etag: str | None) -> UploadAction:
-        file.state = _OVER
         self._etags[file.key] = etag
+        return self._over(file, Finish(file.path))
+
+    def _over(self, file: _File, action: UploadAction) -> UploadAction:
+        file.state = _OVER
         self._under_way -= 1
-        return Finish(file.path)
+        return action
 
     def _refuse_other_bytes(self, file: _File) -> UploadAction:
         return self._refuse(
@@ -396,3 +438,13 @@ class Uploads:
     def _refuse(self, file: _File, why: str) -> UploadAction:
         file.state = _OVER  # And not in the bucket: it stays among those under way.
         return Refuse(file.path, PublishConflict(why, key=file.key, paths=[file.path]))
+
+
+def _is_still(entry: FileEntry, there: There) -> bool:
+    """Whether an object is the one that the entry was made of, by all that a store says of it."""
+    return there.size == entry.size and _is_same_etag(entry.storage_etag, there.etag)
+
+
+def _is_same_etag(one: str | None, other: str | None) -> bool:
+    """Whether two ETags can be of one object; a store need not give any."""
+    return one is None or other is None or one == other

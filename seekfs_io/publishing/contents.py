@@ -34,9 +34,9 @@ def publish(
 ) -> PublishResult:
     """Upload files by content, and publish a version that has them.
 
-    Files that the current version has with the same content are not uploaded, and if all are like
-    that no version is made. See ``publishing.uploading`` for why large files are read
-    twice, and ``publishing.inputs`` for what FILE and DIR mean.
+    Files that the current version has with the same content are not uploaded where their objects are
+    there still, and if all are like that no version is made. See ``publishing.uploading`` for why large
+    files are read twice, and ``publishing.inputs`` for what FILE and DIR mean.
     """
     check_namespace(ns)
     files = collect_inputs(inputs, as_path)

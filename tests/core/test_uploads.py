@@ -3,6 +3,7 @@ many files at once against a bucket in a few lines."""
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import itertools
 import random
@@ -63,7 +64,7 @@ class Content:
     def read(self, path: str) -> FileDigested:
         return FileDigested(path=path, size=self.size, sha256=self.sha256)
 
-    def entry(self, path: str, key: str | None = None) -> FileEntry:
+    def entry(self, path: str, key: str | None = None, etag: str | None = '"base"') -> FileEntry:
         return FileEntry(
             path=path,
             size=self.size,
@@ -71,7 +72,7 @@ class Content:
             page_size_bytes=self.size,
             crcs=(1,),
             storage_key=self.key if key is None else key,
-            storage_etag='"base"',
+            storage_etag=etag,
         )
 
 
@@ -108,6 +109,7 @@ EVENTS: tuple[UploadEvent, ...] = (
 DONE: tuple[UploadEvent, ...] = (Looked("a", None), Sent("a", True, there(MIDDLE), KEPT))
 WAYS: dict[tuple[KeyKind, UploadState], tuple[UploadEvent, ...]] = {
     (KeyKind.CONTENT, UploadState.UNKNOWN): (),
+    (KeyKind.CONTENT, UploadState.CHECKING): (A.read("a"),),
     (KeyKind.CONTENT, UploadState.PROVING): (A.read("a"),),
     (KeyKind.CONTENT, UploadState.LOOKING): (A.read("a"), Proven("a")),
     (KeyKind.CONTENT, UploadState.SENDING): (A.read("a"), Proven("a"), Looked("a", None)),
@@ -125,7 +127,7 @@ def test_every_event_lands_where_the_table_says_or_is_refused(
     way: tuple[KeyKind, UploadState], event: UploadEvent
 ) -> None:
     kind, state = way
-    machine = uploads(kind)
+    machine = uploads(kind, base={"a": A.entry("a")} if state is UploadState.CHECKING else {})
     for each in WAYS[way]:
         feed(machine, each)
     landings = UPLOAD_TRANSITIONS.get((state, type(event)))
@@ -166,23 +168,112 @@ def test_a_digest_that_cannot_be_one_is_none(size: int, sha256: bytes) -> None:
 # --- each rule ------------------------------------------------------------------------------
 
 
-def test_what_the_base_has_at_the_path_is_kept_wherever_it_lies() -> None:
-    for key in (None, "anywhere/else"):
-        entry = A.entry("a", key)
-        machine = uploads(base={"a": entry})
-        assert feed(machine, A.read("a")) == Keep("a")
-        assert machine.placements() == {"a": Kept(entry)}
-        assert machine.objects_created == 0
+ELSEWHERE = "anywhere/else"
+
+
+@pytest.mark.parametrize("key", [A.key, ELSEWHERE])
+@pytest.mark.parametrize(("etag", "now"), [('"base"', '"base"'), (None, '"new"'), ('"base"', None)])
+def test_what_the_base_has_at_the_path_is_kept_wherever_it_lies(
+    key: str, etag: str | None, now: str | None
+) -> None:
+    """Once it was seen that it is there. A store that gives no ETag is believed by the size."""
+    entry = A.entry("a", key, etag)
+    machine = uploads(base={"a": entry})
+    assert feed(machine, A.read("a")) == Look("a", key)
+    assert feed(machine, Looked("a", there(MIDDLE, now))) == Keep("a")
+    assert machine.placements() == {"a": Kept(entry)}
+    assert machine.objects_created == 0
 
 
 def test_what_the_base_has_under_its_contents_key_is_not_sent_to_another_path() -> None:
     machine = uploads(base={"a": A.entry("a")})
-    assert feed(machine, A.read("b")) == Share("b")
+    assert feed(machine, A.read("b")) == Look("b", A.key)
+    assert feed(machine, Looked("b", there(MIDDLE, '"base"'))) == Finish("b")
     assert machine.placements() == {"b": Placed(A.key, '"base"')}
 
 
-def test_content_that_lies_elsewhere_is_sent() -> None:
-    machine = uploads(base={"a": A.entry("a", "anywhere/else")})
+def test_an_object_of_several_paths_of_the_base_is_looked_at_once() -> None:
+    base = {path: A.entry(path) for path in "ab"}
+    for now, placements in (
+        ('"base"', {path: Kept(base[path]) for path in "ab"} | {"c": Placed(A.key, '"base"')}),
+        ('"new"', dict.fromkeys("abc", Placed(A.key, '"new"'))),
+    ):
+        machine = uploads(base=base)
+        assert feed(machine, A.read("a")) == Look("a", A.key)
+        assert feed(machine, A.read("b")) == Share("b")
+        assert feed(machine, A.read("c")) == Share("c")
+        feed(machine, Looked("a", there(MIDDLE, now)))
+        assert machine.placements() == placements
+
+
+@pytest.mark.parametrize("size", [SHORT, MIDDLE, LARGE])
+def test_content_of_the_base_that_is_gone_is_sent_again(size: int) -> None:
+    """Also for a path that the base does not have; and it need not be asked for a second time."""
+    content = Content("a", size)
+    send = SendParts if size > PART_BYTES else SendWhole
+    for path in "ab":
+        machine = uploads(base={"a": content.entry("a")})
+        assert feed(machine, content.read(path), Looked(path, None)) == Prove(path)
+        assert feed(machine, Proven(path)) == send(path, content.key, KEPT)
+        assert feed(machine, Sent(path, True, there(size, '"new"'), KEPT)) == Finish(path)
+        assert machine.placements() == {path: Placed(content.key, '"new"')}
+        assert machine.objects_created == 1
+
+
+def test_what_comes_back_with_the_etag_of_before_is_kept() -> None:
+    entry = A.entry("a")
+    machine = uploads(base={"a": entry})
+    feed(machine, A.read("a"), Looked("a", None), Proven("a"))
+    assert feed(machine, Sent("a", True, there(MIDDLE, '"base"'), KEPT)) == Finish("a")
+    assert machine.placements() == {"a": Kept(entry)}
+
+
+def test_content_under_its_key_with_another_etag_is_published_with_that() -> None:
+    machine = uploads(base={"a": A.entry("a")})
+    feed(machine, A.read("a"))
+    assert feed(machine, Looked("a", there(MIDDLE, '"new"'))) == Finish("a")
+    assert machine.placements() == {"a": Placed(A.key, '"new"')}
+
+
+@pytest.mark.parametrize("found", [None, there(MIDDLE, '"another"'), there(1, '"base"')])
+def test_a_file_that_lies_elsewhere_and_is_not_there_any_more_is_sent_as_content(
+    found: There | None,
+) -> None:
+    machine = uploads(base={"a": A.entry("a", ELSEWHERE)})
+    assert feed(machine, A.read("a"), Looked("a", found)) == Prove("a")
+    assert feed(machine, Proven("a")) == Look("a", A.key)
+    assert feed(machine, Looked("a", None)) == SendWhole("a", A.key, KEPT)
+    assert feed(machine, Sent("a", True, there(MIDDLE, '"new"'), KEPT)) == Finish("a")
+    assert machine.placements() == {"a": Placed(A.key, '"new"')}
+
+
+def test_a_file_that_is_gone_from_elsewhere_may_be_in_the_base_as_content() -> None:
+    machine = uploads(base={"a": A.entry("a", ELSEWHERE), "b": A.entry("b")})
+    assert feed(machine, A.read("a"), Looked("a", None)) == Look("a", A.key)
+    assert feed(machine, A.read("b")) == Share("b")
+    assert feed(machine, Looked("a", there(MIDDLE, '"base"'))) == Finish("a")
+    assert machine.placements() == {"a": Placed(A.key, '"base"'), "b": Kept(A.entry("b"))}
+
+
+def test_a_file_that_is_gone_from_elsewhere_may_be_seen_to_as_content() -> None:
+    machine = uploads(base={"a": A.entry("a", ELSEWHERE)})
+    assert feed(machine, A.read("b")) == Prove("b")
+    assert feed(machine, A.read("a")) == Look("a", ELSEWHERE)
+    assert feed(machine, Looked("a", None)) == Share("a")
+
+
+def test_a_file_stays_where_it_is_though_its_content_is_sent_for_another_path() -> None:
+    for order in ("ab", "ba"):
+        machine = uploads(base={"a": A.entry("a", ELSEWHERE)}, conditions=TRIED)
+        for path in order:
+            feed(machine, A.read(path))
+        assert feed(machine, Looked("a", there(MIDDLE, '"base"'))) == Keep("a")
+        feed(machine, Looked("b", None), Sent("b", True, there(MIDDLE), TRIED))
+        assert machine.placements() == {"a": Kept(A.entry("a", ELSEWHERE)), "b": Placed(A.key, '"e"')}
+
+
+def test_content_that_lies_elsewhere_is_sent_for_another_path() -> None:
+    machine = uploads(base={"a": A.entry("a", ELSEWHERE)})
     assert feed(machine, A.read("b")) == Prove("b")
 
 
@@ -254,8 +345,11 @@ def test_only_what_was_created_counts_as_uploaded(size: int) -> None:
 
 
 @pytest.mark.parametrize("event", [Looked("a", there(1)), Sent("a", False, there(1), TRIED)])
-def test_something_else_under_a_contents_key_is_refused(event: UploadEvent) -> None:
-    machine = uploads(conditions=TRIED)
+@pytest.mark.parametrize("base", [{}, {"a": A.entry("a")}, {"b": A.entry("b")}])
+def test_something_else_under_a_contents_key_is_refused(
+    event: UploadEvent, base: dict[str, FileEntry]
+) -> None:
+    machine = uploads(conditions=TRIED, base=base)
     feed(machine, A.read("a"))
     if isinstance(event, Sent):
         feed(machine, Looked("a", None))
@@ -350,6 +444,15 @@ class Bucket:
         return Sent(path, created, found, known)
 
 
+class Fate(enum.Enum):
+    """What has become of an object that the base names."""
+
+    THERE = "as it was"
+    GONE = "removed"
+    REPLACED = "another of the same size"
+    RESIZED = "another of another size"
+
+
 CONTENTS = st.builds(Content, st.sampled_from("ab"), st.sampled_from([0, SHORT, MIDDLE, LARGE]))
 
 
@@ -358,7 +461,9 @@ CONTENTS = st.builds(Content, st.sampled_from("ab"), st.sampled_from([0, SHORT, 
     conditions=st.sampled_from([KEPT, TRIED]),
     refuses=st.booleans(),
     files=st.dictionaries(st.sampled_from("pqrstu"), CONTENTS, min_size=1),
-    based=st.dictionaries(st.sampled_from("pqrstu"), st.tuples(CONTENTS, st.booleans())),
+    based=st.dictionaries(
+        st.sampled_from("pqrstu"), st.tuples(CONTENTS, st.booleans(), st.sampled_from(Fate))
+    ),
     rivals=st.lists(st.tuples(st.integers(0, 30), st.sampled_from("pqrstu"), CONTENTS), max_size=3),
     seed=st.integers(0, 2**32),
 )
@@ -367,22 +472,34 @@ def test_whatever_meets_each_file_is_where_it_is_said_to_be_or_all_is_refused(
     conditions: Conditions,
     refuses: bool,
     files: dict[str, Content],
-    based: dict[str, tuple[Content, bool]],
+    based: dict[str, tuple[Content, bool, Fate]],
     rivals: list[tuple[int, str, Content]],
     seed: int,
 ) -> None:
     """``rivals`` put an object where a file goes, at some step; before the first where there is one
-    writer. ``based`` files lie under their content's key, or elsewhere."""
+    writer. ``based`` files lie under their content's key, or elsewhere, or did so once."""
     is_alone = conditions is TRIED
     bucket = Bucket(honours=not is_alone, refuses=refuses and is_alone)
-    base = {
-        path: content.entry(path, None if by_content else f"raw/{path}")
-        for path, (content, by_content) in based.items()
-        if kind is KeyKind.CONTENT
-    }
-    for content, by_content in based.values():
-        if by_content and kind is KeyKind.CONTENT:
-            bucket.objects[content.key] = (content, "base")
+    base: dict[str, FileEntry] = {}
+    for path, (content, by_content, fate) in based.items() if kind is KeyKind.CONTENT else ():
+        entry = content.entry(path, None if by_content else f"raw/{path}", f'"{content.letter} by base"')
+        base[path] = entry
+        match fate:
+            case Fate.THERE:
+                bucket.objects.setdefault(entry.storage_key, (content, "base"))
+            case Fate.GONE:
+                pass
+            case Fate.REPLACED:
+                bucket.objects.setdefault(entry.storage_key, (content, "somebody"))
+            case Fate.RESIZED:
+                other = Content(content.letter, content.size + 1)
+                bucket.objects.setdefault(entry.storage_key, (other, "somebody"))
+
+    def is_kept(path: str) -> bool:
+        entry = base.get(path)
+        if entry is None or (entry.sha256, entry.size) != (files[path].sha256, files[path].size):
+            return False
+        return bucket.objects.get(entry.storage_key) == (files[path], "base")
 
     def key_of(path: str) -> str:
         return files[path].key if kind is KeyKind.CONTENT else file_object_key("dev", path)
@@ -394,6 +511,7 @@ def test_whatever_meets_each_file_is_where_it_is_said_to_be_or_all_is_refused(
     under_way: dict[str, UploadAction] = {}
     refused: dict[str, PublishConflict] = {}
     sent: list[str] = []
+    looked: list[tuple[str, str]] = []
     proven = False
     for step in itertools.count():
         for at, path, content in rivals:
@@ -410,7 +528,8 @@ def test_whatever_meets_each_file_is_where_it_is_said_to_be_or_all_is_refused(
             case Prove():
                 event, proven = Proven(path), True
             case Look(_, key):
-                assert key == key_of(path)
+                assert key in {key_of(path)} | ({base[path].storage_key} if path in base else set())
+                looked.append((path, key))
                 event = Looked(path, bucket.look(key))
             case SendWhole(_, key, asked) | SendParts(_, key, asked):
                 assert key == key_of(path)
@@ -431,6 +550,7 @@ def test_whatever_meets_each_file_is_where_it_is_said_to_be_or_all_is_refused(
             under_way[path] = action
 
     assert len(sent) == len(set(sent))
+    assert len(looked) == len(set(looked))
     assert machine.objects_created == len(bucket.created)
     assert machine.bytes_created == sum(bucket.objects[key][0].size for key in bucket.created)
     assert all(bucket.objects[key][1] == "us" for key in bucket.created)
@@ -439,7 +559,6 @@ def test_whatever_meets_each_file_is_where_it_is_said_to_be_or_all_is_refused(
         held = bucket.objects[key_of(path)][0]
         return held.size != files[path].size or (kind is KeyKind.PATH and held != files[path])
 
-    kept = {path for path in files if path in base and base[path].sha256 == files[path].sha256}
     if refused:
         assert all(is_wrong(path) for path in refused)
         with pytest.raises(ContractViolation):
@@ -448,7 +567,7 @@ def test_whatever_meets_each_file_is_where_it_is_said_to_be_or_all_is_refused(
     placements = machine.placements()
     assert set(placements) == set(files)
     for path, placement in placements.items():
-        if path in kept:
+        if is_kept(path):
             assert placement == Kept(base[path])
             continue
         assert isinstance(placement, Placed)
@@ -456,4 +575,4 @@ def test_whatever_meets_each_file_is_where_it_is_said_to_be_or_all_is_refused(
         assert not is_wrong(path)
         held = bucket.look(placement.key)
         assert held is not None
-        assert placement.etag == ('"base"' if bucket.objects[placement.key][1] == "base" else held.etag)
+        assert placement.etag == held.etag

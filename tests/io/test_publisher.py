@@ -183,14 +183,15 @@ def test_publishing_the_same_again_uploads_nothing_and_makes_no_version(place: P
     assert {each.key: each.last_modified for each in listed(place.store, f"namespaces/{place.ns}/")} == before
 
 
-def test_publishing_the_same_again_puts_nothing(
+def test_publishing_the_same_again_looks_at_each_object_once_and_puts_nothing(
     through: Place, passthrough: PassThrough, tmp_path: Path
 ) -> None:
     source = write(tmp_path / "in", FILES)
     publish(through, source)
     passthrough.forget()
     publish(through, source)
-    assert [each.method for each in passthrough.exchanges] == ["GET"] * 4
+    assert [each.method for each in passthrough.exchanges] == ["GET"] * 3 + ["HEAD"] * 5 + ["GET"]
+    assert len({each.key for each in passthrough.select("HEAD")}) == 5
 
 
 def test_a_version_keeps_what_it_does_not_change(place: Place, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tests.conftest import S3ConfigFactory, StoreFactory
 from tests.io.test_publisher import Meddle, Place, configure, publish, write
 from tests.support.daemon import s3_settings
 from tests.support.dataset import some_bytes
+from tests.support.objects import Bystander
 from tests.support.passthrough import Answer, Exchange, Match, PassThrough, Plan
 
 PlaceFactory = Callable[..., Place]
@@ -140,6 +142,90 @@ def test_put_meets_an_object_that_came_while_it_was_sending(
     with pytest.raises(PublishConflict, match="other is there already, with other bytes"):
         publisher.put(place.store, place.config, place.ns, [other], progress=rival)
     assert place.read(key) == data
+
+
+# --- what the base names, and is not there any more ------------------------------------------------
+
+
+@pytest.fixture
+def bystander(s3_config: S3ConfigFactory) -> Bystander:
+    return Bystander(s3_config())
+
+
+def test_objects_that_are_gone_are_sent_again(
+    new_place: PlaceFactory, passthrough: PassThrough, bystander: Bystander, tmp_path: Path
+) -> None:
+    place = new_place(**{"cache.inflight_mib": 1})
+    files = {"large": some_bytes(PART_BYTES_MIN + 7), "middle": some_bytes(100_000), "small": b"1"}
+    source = write(tmp_path / "in", {**files, "there": b"there", "same": b"1"})
+    publish(place, source)
+    keys = {content_key(place.ns, data) for data in files.values()}
+    for key in keys:
+        bystander.delete(key)
+    assert len(publisher.verify(place.store, place.config, place.ns).differences) == 4
+    passthrough.forget()
+    result = publish(place, source)
+    assert (result.uploaded_objects, result.uploaded_bytes) == (3, sum(map(len, files.values())))
+    assert publisher.verify(place.store, place.config, place.ns).differences == ()
+    assert publisher.verify(place.store, place.config, place.ns, 1).differences == ()
+    looked = [each.key for each in passthrough.select("HEAD") if "/objects/" in each.key]
+    assert sorted(set(looked)) == sorted([*keys, content_key(place.ns, b"there")])
+    # And once more there is nothing to do.
+    again = publish(place, source)
+    assert (again.version, again.new, again.uploaded_objects) == (result.version, False, 0)
+
+
+def test_an_object_of_another_size_in_the_place_of_content_is_refused(
+    new_place: PlaceFactory, bystander: Bystander, tmp_path: Path
+) -> None:
+    place = new_place()
+    source = write(tmp_path / "in", {"a": b"content"})
+    publish(place, source)
+    key = content_key(place.ns, b"content")
+    place.store.put(key, b"something else")
+    with pytest.raises(PublishConflict, match=f"{key} is there with 14 bytes, and its name says other"):
+        publish(place, source)
+    # Until it is out of the way.
+    bystander.delete(key)
+    assert publish(place, source).uploaded_objects == 1
+    assert place.content() == {"a": b"content"}
+
+
+def test_files_that_lie_elsewhere_are_looked_at_there_and_sent_as_content_where_they_are_not(
+    new_place: PlaceFactory, bystander: Bystander, tmp_path: Path
+) -> None:
+    place = new_place()
+    files = {"gone": b"gone", "replaced": b"replaced", "longer": b"longer", "there": b"there"}
+    source = write(tmp_path / "in", files)
+    publisher.put(place.store, place.config, place.ns, [source])
+    publisher.generate(place.store, place.config, place.ns)
+    assert publish(place, source).new is False
+    bystander.delete(file_object_key(place.ns, "gone"))
+    place.store.put(file_object_key(place.ns, "replaced"), b"REPLACED")
+    place.store.put(file_object_key(place.ns, "longer"), b"longer now")
+    result = publish(place, source)
+    assert (result.version, result.changed, result.unchanged, result.uploaded_objects) == (2, 3, 1, 3)
+    assert {path: entry.storage_key for path, entry in place.load().files.items()} == {
+        path: file_object_key(place.ns, path) if path == "there" else content_key(place.ns, data)
+        for path, data in files.items()
+    }
+    assert place.content() == files
+
+
+def test_objects_are_looked_at_side_by_side(
+    new_place: PlaceFactory, passthrough: PassThrough, tmp_path: Path
+) -> None:
+    """None is answered before all have been asked for."""
+    place = new_place()
+    source = write(tmp_path / "in", {f"{number}": f"{number}".encode() for number in range(8)})
+    publish(place, source)
+    answers = threading.Event()
+    passthrough.when(Match(method="HEAD"), Plan(hold_head=answers))
+    with ThreadPoolExecutor(1) as other:
+        publishing = other.submit(publish, place, source)
+        passthrough.wait_until(lambda: len(passthrough.select("HEAD")) == 8)
+        answers.set()
+        assert publishing.result().new is False
 
 
 # --- little memory ------------------------------------------------------------------------------
