@@ -65,7 +65,8 @@ def publish(
 ) -> None:
     """Upload files by content and publish a version that has them.
 
-    A FILE gets the path of its own name, the files of a DIR paths relative to it. What is in the bucket
+    A FILE gets the path of its own name, the files of a DIR paths relative to it; symbolic links are
+    followed. What is in the bucket
     already is not sent again, and where nothing has changed no version is made; objects of the current
     version that are gone are sent again.
     """

@@ -2,9 +2,9 @@
 is uploaded.
 
 A FILE becomes a path of its own name; the files of a DIR, at any depth, paths relative to it.
-``--as`` replaces the name of a FILE, and is put before the paths of a DIR. A symbolic link that is
-named itself is followed, as the shell's own tools do; one inside a DIR is refused, because what
-it points at may lie anywhere, or be there twice.
+``--as`` replaces the name of a FILE, and is put before the paths of a DIR. Symbolic links are followed,
+wherever they lead: caches of datasets are made of them. What several of them lead to is several files of
+one content. One that leads nowhere, or back to a directory that it lies in, is an error.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ PROBLEMS_SHOWN_MAX = 20
 
 Input: TypeAlias = "str | os.PathLike[str]"
 """A FILE or DIR argument."""
+
+_Identity: TypeAlias = "tuple[int, int]"
+"""Device and inode: what tells a directory, by whatever name it was reached."""
 
 
 class InputError(BadRequest):
@@ -80,37 +83,49 @@ def _files_of(source: str, as_path: str | None, problems: list[Problem]) -> Iter
             return
         prefix = "" if as_path is None else as_path.rstrip("/") + "/"
         count = 0
-        for file, path in _walk(source, problems):
+        for file, path, there in _walk(source, seen, problems):
             count += 1
-            yield from _file(file, prefix + path, os.lstat(file), problems)
+            yield from _file(file, prefix + path, there, problems)
         if not count and not problems:
             problems.append(Problem(_shown(source), "there is no file in this directory"))
     except OSError as error:
         problems.append(_problem_of(source, error))
 
 
-def _walk(directory: str, problems: list[Problem]) -> Iterator[tuple[str, str]]:
-    """Everything below a directory that is no directory: where it is, and relative to it."""
-    below: list[tuple[str, str]] = [(directory, "")]
+def _walk(
+    directory: str, seen: os.stat_result, problems: list[Problem]
+) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Everything below a directory that is no directory: where it is, relative to it, and what it is."""
+    below: list[tuple[str, str, tuple[_Identity, ...]]] = [(directory, "", (_identity(seen),))]
     while below:
-        current, prefix = below.pop()
+        current, prefix, above = below.pop()
         try:
             with os.scandir(current) as entries:
-                names = sorted(entries, key=lambda entry: entry.name)
+                names = sorted(entry.name for entry in entries)
         except OSError as error:
             problems.append(_problem_of(current, error))
             continue
-        for entry in names:
-            if entry.is_dir(follow_symlinks=False):
-                below.append((entry.path, f"{prefix}{entry.name}/"))
+        for name in names:
+            source = os.path.join(current, name)
+            try:
+                there = os.stat(source)
+            except OSError as error:
+                problems.append(_problem_of(source, error))
+                continue
+            if not stat.S_ISDIR(there.st_mode):
+                yield source, prefix + name, there
+            elif _identity(there) in above:
+                problems.append(Problem(_shown(source), "leads back to a directory that it lies in"))
             else:
-                yield entry.path, prefix + entry.name
+                below.append((source, f"{prefix}{name}/", (*above, _identity(there))))
+
+
+def _identity(seen: os.stat_result) -> _Identity:
+    return seen.st_dev, seen.st_ino
 
 
 def _file(source: str, path: str, seen: os.stat_result, problems: list[Problem]) -> Iterator[LocalFile]:
-    if stat.S_ISLNK(seen.st_mode):
-        problems.append(Problem(_shown(source), "is a symbolic link; publish what it points at"))
-    elif not stat.S_ISREG(seen.st_mode):
+    if not stat.S_ISREG(seen.st_mode):
         problems.append(Problem(_shown(source), "is neither a file nor a directory"))
     else:
         try:
@@ -122,7 +137,16 @@ def _file(source: str, path: str, seen: os.stat_result, problems: list[Problem])
 
 
 def _problem_of(source: str, error: OSError) -> Problem:
+    if isinstance(error, FileNotFoundError) and os.path.islink(source):
+        return Problem(_shown(source), f"is a symbolic link to {_target(source)}, which is not there")
     return Problem(_shown(source), f"cannot be read: {error.strerror or type(error).__name__}")
+
+
+def _target(link: str) -> str:
+    try:
+        return _shown(os.readlink(link))
+    except OSError:
+        return "something"  # It has been removed just now.
 
 
 def _shown(source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -64,25 +65,69 @@ def test_two_inputs_with_one_path_are_named_both(tree: Path) -> None:
     assert f"the same path as {tree / 'b'}: 'b'" in problem
 
 
-def test_a_link_is_followed_when_it_is_named_itself_and_refused_inside(tree: Path) -> None:
+def test_links_are_followed_wherever_they_are_and_lead(tree: Path) -> None:
     (tree.parent / "link").symlink_to(tree)
     (tree.parent / "one").symlink_to(tree / "b")
     assert len(collect_inputs([tree.parent / "link"])) == 5
     assert paths(collect_inputs([tree.parent / "one"])) == ["one"]
-    (tree / "to-file").symlink_to(tree / "b")
+    outside = tree.parent / "blobs"
+    outside.mkdir()
+    (outside / "3f").write_bytes(b"three")
+    (tree / "to-file").symlink_to("../blobs/3f")
+    (tree / "to-link").symlink_to("to-file")
     (tree / "to-dir").symlink_to(tree / "a")
-    (tree / "dangling").symlink_to("nowhere")
+    (tree / "a" / "out").symlink_to(outside)
+    found = {file.path: file for file in collect_inputs([tree])}
+    more = {"to-file", "to-link", "to-dir/x", "to-dir/deep/er/y", "to-dir/out/3f", "a/out/3f"}
+    assert set(found) == {".hidden", "a b+%☃", "a/deep/er/y", "a/x", "b", *more}
+    assert found["to-dir/out/3f"] == LocalFile(str(tree / "to-dir" / "out" / "3f"), "to-dir/out/3f", 5)
+    with Opened(found["to-link"]) as opened:
+        view = memoryview(bytearray(5))
+        opened.read_into(view)
+    assert bytes(view) == b"three"
+
+
+def test_a_link_that_leads_back_to_where_it_lies_is_named(tree: Path) -> None:
+    """Whatever it is called on the way; one that leads aside is none."""
+    (tree / "a" / "deep" / "self").symlink_to(".")
+    (tree / "a" / "deep" / "er" / "top").symlink_to(tree)
+    (tree / "aside").symlink_to(tree / "a" / "deep" / "er")
     with pytest.raises(InputError) as caught:
         collect_inputs([tree])
-    assert len(problems(caught.value)) == 3
-    assert all("is a symbolic link" in problem for problem in problems(caught.value))
+    back = "leads back to a directory that it lies in"
+    # Through "aside", "a" and all below it are reached once more, up to the links that lead back.
+    assert set(problems(caught.value)) == {
+        f"{tree / link}: {back}" for link in ("a/deep/self", "a/deep/er/top", "aside/top")
+    }
+    (tree / "aside").unlink()
+    (tree / "a" / "deep" / "er" / "top").unlink()
+    (tree / "a" / "deep" / "self").unlink()
+    assert len(collect_inputs([tree])) == 5
+
+
+def test_a_link_that_leads_nowhere_is_named(tree: Path) -> None:
+    (tree / "dangling").symlink_to("no\nwhere")
+    (tree / "loop").symlink_to("loop")
+    with pytest.raises(InputError) as caught:
+        collect_inputs([tree, tree / "dangling"])
+    dangling = f"{tree / 'dangling'}: is a symbolic link to no\\nwhere, which is not there"
+    assert problems(caught.value) == [
+        dangling,
+        f"{tree / 'loop'}: cannot be read: Too many levels of symbolic links",
+        dangling,
+    ]
 
 
 def test_what_is_no_file(tree: Path) -> None:
     os.mkfifo(tree / "pipe")
+    (tree / "device").symlink_to("/dev/null")
     (tree / "empty").mkdir()
-    with pytest.raises(InputError, match="pipe: is neither a file nor a directory"):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tree / "socket"))
+    with pytest.raises(InputError) as caught:
         collect_inputs([tree])
+    what = "is neither a file nor a directory"
+    assert problems(caught.value) == [f"{tree / name}: {what}" for name in ("device", "pipe", "socket")]
     with pytest.raises(InputError, match="there is no file in this directory"):
         collect_inputs([tree / "empty"])
     with pytest.raises(InputError, match="nowhere: cannot be read: No such file"):
@@ -104,7 +149,7 @@ def test_names_that_cannot_be_paths_are_shown_as_they_can_be_printed(tmp_path: P
     assert len(str(caught.value).encode().splitlines()) == 2
     (directory / "n\u00e4he \u2603").unlink()
     (directory / "n\u00e4he \u2603").symlink_to("x")
-    with pytest.raises(InputError, match="/n\u00e4he \u2603: is a symbolic link"):
+    with pytest.raises(InputError, match="/n\u00e4he \u2603: is a symbolic link to x, which is not there"):
         collect_inputs([directory])
 
 

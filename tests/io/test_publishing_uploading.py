@@ -228,6 +228,30 @@ def test_objects_are_looked_at_side_by_side(
         assert publishing.result().new is False
 
 
+# --- symbolic links -----------------------------------------------------------------------------
+
+
+def test_a_cache_that_is_made_of_links_is_sent_once_a_content(
+    new_place: PlaceFactory, tmp_path: Path
+) -> None:
+    """As the caches of data hubs are laid out: snapshots of links to blobs."""
+    place = new_place()
+    blobs = write(tmp_path / "blobs", {"1f": some_bytes(100_000), "2e": b"small"})
+    for link, blob in {"one/a.bin": "1f", "one/b.txt": "2e", "two/a.bin": "1f"}.items():
+        (tmp_path / "snapshots" / link).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "snapshots" / link).symlink_to(blobs / blob)
+    (tmp_path / "snapshots" / "latest").symlink_to("two")
+    files = {
+        "one/a.bin": some_bytes(100_000),
+        "one/b.txt": b"small",
+        "two/a.bin": some_bytes(100_000),
+        "latest/a.bin": some_bytes(100_000),
+    }
+    assert publish(place, tmp_path / "snapshots").uploaded_objects == 2
+    assert place.content() == files
+    assert publisher.put(place.store, place.config, place.ns, [tmp_path / "snapshots"]).uploaded == 4
+
+
 # --- little memory ------------------------------------------------------------------------------
 
 
