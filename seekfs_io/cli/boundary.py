@@ -29,7 +29,7 @@ import click
 from click.shell_completion import shell_complete
 
 from seekfs_core.errors import SeekfsError
-from seekfs_io.cli.output import explain, flush
+from seekfs_io.cli.output import explain, flush, warnings_explained
 from seekfs_io.config import ConfigError
 from seekfs_io.objects.base import StoreError
 
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run ``seekfs`` with these arguments; its exit status. Never raises for what a user can cause."""
     from seekfs_io.cli.commands import seekfs
 
-    with _interruptible():
+    with _interruptible(), warnings_explained():
         try:
             status = _invoke(seekfs, arguments)
             # Here, and not at the interpreter's end, where a full disk or a closed pipe is a traceback.

@@ -8,13 +8,16 @@ from __future__ import annotations
 import datetime
 import errno
 import json
+import logging
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import click
 
+from seekfs_io.logs import OTHERS_LEVEL, REPEATERS
 from seekfs_io.printable import printable
 
 
@@ -69,6 +72,26 @@ def moment(seconds: int) -> str:
         return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
     except (ValueError, OverflowError, OSError):
         return str(seconds)
+
+
+class _Explaining(logging.Handler):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR or record.name.partition(".")[0] not in REPEATERS
+
+    def emit(self, record: logging.LogRecord) -> None:
+        explain(printable(record.getMessage()))
+
+
+@contextmanager
+def warnings_explained() -> Iterator[None]:
+    """For the length of a block, an event of the log that is a warning or worse is a line like any other
+    that a command says."""
+    handler, root = _Explaining(OTHERS_LEVEL), logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
 
 
 def count(number: int, noun: str) -> str:

@@ -7,6 +7,7 @@ process of its own where signals and pipes are the subject.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 import responses
 
+from seekfs_io.cli.output import warnings_explained
 from tests.support.command_line import Seekfs, command, own_environment, start
 
 URL = "http://127.0.0.1:7070"
@@ -243,6 +245,33 @@ def test_serve_becomes_the_daemon_with_the_same_flags(
     assert program == bare[0] == sys.executable
     assert [each for each in bare[1:] if each != "-P"] == ["-m", "seekfs_wsgi.serve"]
     assert full[-4:] == ["--config=-x.toml", "--listen=[::1]:1", "--workers=1", "--threads=9"]
+
+
+# -- warnings ------------------------------------------------------------------------------------
+
+
+def test_a_warning_is_a_line_like_any_other(seekfs: Seekfs, tmp_path: Path) -> None:
+    """Once, however often commands are run; and what libraries repeat of it is not heard."""
+    (tmp_path / "seekfs.toml").write_text(
+        '[s3]\nengine = "sdk"\nendpoint = "https://127.0.0.1:1"\nverify = false\n'
+        'access_key_id = "a"\nsecret_access_key = "b"\nretry_initial_backoff_ms = 1\n'
+    )
+    for _ in range(2):
+        ran = seekfs("manifest", "show", "dev")
+        assert (ran.status, ran.out) == (1, b"")
+        first, *rest = ran.err.splitlines()
+        assert first == "seekfs: s3.verify is false: the certificate of the store is not checked"
+        assert len(rest) == 2
+        assert all(line.startswith("seekfs: ") and "certificate" not in line for line in rest)
+
+
+def test_what_a_store_says_in_a_warning_stays_on_its_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings_explained():
+        logging.getLogger("seekfs.publishing").warning("the store said %s", "a\nb\x1b[2J")
+        logging.getLogger("urllib3.connectionpool").warning("the same once more")
+        logging.getLogger("seekfs.publishing").info("not for a command")
+    logging.getLogger("seekfs.publishing").warning("after its end")
+    assert capfd.readouterr().err == "seekfs: the store said a\\nb\\x1b[2J\n"
 
 
 # -- a process of its own: signals, pipes, full disks -----------------------------------------------
