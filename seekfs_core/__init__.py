@@ -17,7 +17,8 @@ Versions:
 
 | module | decides |
 |---|---|
-| ``manifest``    | the list of a version's files: decode, validate, encode |
+| ``manifest``    | what the list of a version's files is |
+| ``manifest_format`` | how it is read, every check included, and written |
 | ``resolver``    | which manifest answers for a namespace now |
 | ``publication`` | the steps that publish a version without losing another's |
 | ``rebase``      | what a change does to its base, and whether it can be made to another one |

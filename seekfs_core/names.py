@@ -174,9 +174,13 @@ def check_object_key(key: str) -> str:
 def _checked(what: str, name: str, fault: str | None) -> str:
     if fault is None:
         return name
-    # A name of megabytes does not belong into a log line or a problem document.
-    shown = repr(name) if len(name) <= 200 else f"{name[:200]!r}..."
-    raise InvalidName(f"{what} {shown} {fault}", parameter=what, value=ascii(name[:200]))
+    raise InvalidName(f"{what} {shown(name)} {fault}", parameter=what, value=ascii(name[:200]))
+
+
+def shown(text: str) -> str:
+    """A name, or what is in the place of one, for a sentence: one of megabytes does not belong into a log
+    line or a problem document."""
+    return repr(text) if len(text) <= 200 else f"{text[:200]!r}..."
 
 
 def parse_head(stored: bytes) -> int:

@@ -22,7 +22,8 @@ from attrs import frozen
 from seekfs_core.closing import THREADS_SECONDS_MAX
 from seekfs_core.errors import SeekfsError, StoreFailure, bug_of, error_of, is_absence
 from seekfs_core.machine import Tick
-from seekfs_core.manifest import Manifest, decode_manifest
+from seekfs_core.manifest import Manifest
+from seekfs_core.manifest_format import decode_manifest
 from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
 from seekfs_core.patience import Patience
 from seekfs_core.resolver import ManifestResolver

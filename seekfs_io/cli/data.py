@@ -279,7 +279,7 @@ def manifest_rollback(
 @json_option
 def manifest_show(ns: str, version: int | None, config_path: str | None, as_json: bool) -> None:
     """What a version is made of; with --json the manifest itself."""
-    from seekfs_core.manifest import encode_manifest
+    from seekfs_core.manifest_format import encode_manifest
     from seekfs_io import publisher
 
     with opened(config_path) as (store, config):

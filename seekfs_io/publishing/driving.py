@@ -16,7 +16,8 @@ from seekfs_core.budget import RequestKind
 from seekfs_core.creation import Conditions
 from seekfs_core.errors import ManifestInvalid, SeekfsError, ShuttingDown, is_absence
 from seekfs_core.machine import Tick
-from seekfs_core.manifest import Manifest, decode_manifest, pack_manifest
+from seekfs_core.manifest import Manifest
+from seekfs_core.manifest_format import decode_manifest, pack_manifest
 from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
 from seekfs_core.publication import Publication
 from seekfs_core.publication_protocol import (

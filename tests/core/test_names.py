@@ -261,3 +261,9 @@ def test_the_layout_of_the_bucket() -> None:
     for wrong in ("AB" * 32, "ab" * 31, "../../x"):
         with pytest.raises(ValueError, match="SHA-256"):
             names.content_object_key("dev", wrong)
+
+
+def test_a_name_in_a_sentence_is_never_long() -> None:
+    assert names.shown("a\n☃") == "'a\\n☃'"
+    assert names.shown("a" * 200) == repr("a" * 200)
+    assert names.shown("a" * 10**6) == repr("a" * 200) + "..."

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seekfs_core.manifest import Manifest, decode_manifest, encode_manifest
+from seekfs_core.manifest import Manifest
+from seekfs_core.manifest_format import decode_manifest, encode_manifest
 from seekfs_io.publishing.digests import Digester, digest_of
 
 PAGE = 64 * 1024
