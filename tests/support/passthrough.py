@@ -13,120 +13,45 @@ its own. Every request is recorded (``Exchange``) and may be given a ``Plan``, w
 
 The steps of an exchange, and where a plan takes hold:
 
-    request head read → hold_request → answer | drop="request" → request body forwarded
-    → upstream's head read → drop="answer" → hold_head → head changed → head sent
+    request head read → hold_request → answer | drop="request" → meanwhile → request body forwarded
+    → upstream's head read → drop="answer" → delay, hold_head → head changed → head sent, or cut
     → body: flipped, held, cut, each at its byte
+
+What can go wrong with a store is there as a table of plans: ``tests.support.hostile_store``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
-import re
 import select
 import socket
 import ssl
+import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Literal, Self
-from urllib.parse import parse_qsl, unquote
+from typing import Self
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from seekfs_io.devserver import free_ports
+from tests.support.exchanges import Exchange, Match, Plan
 from tests.support.wire import Answer, Head, body, expect, read_head
 
 __all__ = ["Answer", "Exchange", "Head", "Match", "PassThrough", "Plan"]
 
 WAIT_SECONDS_MAX = 60.0
-
-_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
-
-
-@frozen(kw_only=True)
-class Plan:
-    """What is done to one exchange. Body offsets count from the first byte of the answer's body,
-    ``flip`` from the first byte of the object, whatever range of it is asked for."""
-
-    hold_request: threading.Event | None = None
-    answer: Answer | None = None
-    drop: Literal["request", "answer"] | None = None
-    """``request``: the connection is closed before the store hears of it; ``answer``: after the store
-    has done the work."""
-
-    hold_head: threading.Event | None = None
-    change_head: Callable[[Head], Head] | None = None
-    flip: tuple[int, ...] = ()
-    hold_body: tuple[tuple[int, threading.Event], ...] = ()
-    cut_body_at: int | None = None
-    """Close the connection after so many bytes of the body."""
+POLL_SECONDS = 0.001
 
 
 @define(eq=False)
-class Exchange:
-    """One request and what became of it. Filled in as it goes; times are monotonic seconds."""
+class Rule:
+    """Which requests are given a plan; see ``PassThrough.when``."""
 
-    number: int
-    method: str
-    target: str
-    request: Head
-    started: float
-    status: int | None = None
-    body_bytes_received: int = 0
-    bytes_sent: int = 0
-    """Of the answer's body, handed to the client's connection: at least what the client has."""
-
-    ended: float | None = None
-    outcome: str | None = None
-    """``done``, ``dropped``, ``cut``, ``client left``, ``store left`` or ``closed``; None while it lasts."""
-
-    plan: Plan | None = None
-
-    @property
-    def key(self) -> str:
-        """Of the object, with path-style addressing; "" for the bucket itself."""
-        return unquote(self.target.partition("?")[0]).lstrip("/").partition("/")[2]
-
-    @property
-    def query(self) -> dict[str, str]:
-        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
-
-    @property
-    def range(self) -> tuple[int, int | None] | None:
-        """The bytes [start, stop) asked for; None without a Range."""
-        found = _RANGE.fullmatch(self.request.get("range") or "")
-        if found is None:
-            return None
-        return int(found[1]), int(found[2]) + 1 if found[2] else None
-
-
-@frozen(kw_only=True)
-class Match:
-    """Which requests; None stands for any. ``covers`` is an offset of the object that the request's
-    range includes."""
-
-    method: str | None = None
-    key: str | None = None
-    key_prefix: str | None = None
-    covers: int | None = None
-
-    def __call__(self, exchange: Exchange) -> bool:
-        if self.method is not None and exchange.method != self.method:
-            return False
-        if self.key is not None and exchange.key != self.key:
-            return False
-        if self.key_prefix is not None and not exchange.key.startswith(self.key_prefix):
-            return False
-        if self.covers is not None:
-            start, stop = exchange.range or (0, None)
-            return start <= self.covers and (stop is None or self.covers < stop)
-        return True
-
-
-@define
-class _Rule:
     matches: Callable[[Exchange], bool]
     plan: Plan
     times_left: int | None
@@ -159,7 +84,7 @@ class PassThrough:
     port: int = field(default=0, init=False)
     _listener: socket.socket | None = field(default=None, init=False)
     _changed: threading.Condition = field(factory=threading.Condition, init=False)
-    _rules: list[_Rule] = field(factory=list, init=False)
+    _rules: list[Rule] = field(factory=list, init=False)
     _exchanges: list[Exchange] = field(factory=list, init=False)
     _connections: set[socket.socket] = field(factory=set, init=False)
     _threads: set[threading.Thread] = field(factory=set, init=False)
@@ -175,11 +100,18 @@ class PassThrough:
     def endpoint(self) -> str:
         return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
-    def when(self, matches: Callable[[Exchange], bool], plan: Plan, times: int | None = None) -> None:
+    def when(self, matches: Callable[[Exchange], bool], plan: Plan, times: int | None = None) -> Rule:
         """Give ``plan`` to the next ``times`` requests that match (None: all). Rules are asked in
         the order of their making; the first that matches and has times left decides."""
+        rule = Rule(matches, plan, times)
         with self._changed:
-            self._rules.append(_Rule(matches, plan, times))
+            self._rules.append(rule)
+        return rule
+
+    def lift(self, rule: Rule) -> None:
+        """Requests that come from here on are no longer given its plan."""
+        with self._changed:
+            self._rules.remove(rule)
 
     def forget(self) -> None:
         """Drop all rules and all records, between two parts of a test."""
@@ -342,6 +274,8 @@ class PassThrough:
             return keep
         except _Ended as ended:
             outcome = ended.outcome
+            if exchange.plan is not None and exchange.plan.reset:
+                _reset(client)
             return False
         except _Closed:
             outcome = "closed"
@@ -386,14 +320,21 @@ class PassThrough:
             self._receive(exchange, requests, lambda _: None)
             self._send_own(exchange, client, plan.answer)
             return True
+        if plan.meanwhile is not None:
+            plan.meanwhile()
         send = upstream.begin(exchange.request.without("Expect"))
         expect(exchange.request, client)
         self._receive(exchange, requests, send)
         answer = upstream.read_head()
         if plan.drop == "answer":
             raise _Ended("dropped")
+        if plan.delay_seconds:
+            self._hold(threading.Event(), plan.delay_seconds)
         self._hold(plan.hold_head)
         head = answer if plan.change_head is None else plan.change_head(answer)
+        if plan.cut_head_at is not None:
+            self._send(exchange, client, head.encode()[: plan.cut_head_at])
+            raise _Ended("cut")
         self._answered(exchange, head.status)
         self._send(exchange, client, head.encode())
         # The body is framed as the store has said, whatever the client is told.
@@ -480,16 +421,32 @@ class PassThrough:
             exchange.status = status
             self._changed.notify_all()
 
-    def _hold(self, event: threading.Event | None) -> None:
+    def _hold(self, event: threading.Event | None, seconds: float | None = None) -> None:
         if event is None:
             return
         with self._changed:
             self._held.add(event)
-        event.wait()
+        event.wait(seconds)
         with self._changed:
             self._held.discard(event)
         if not self._up:
             raise _Closed
+
+
+def _reset(client: socket.socket) -> None:
+    """End a connection so that its other end is told of an error, and not of an end. Bytes that the other
+    end has not been given yet would be lost with it."""
+    with contextlib.suppress(OSError):
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while _unsent(client) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _unsent(client: socket.socket) -> int:
+    """Bytes that the other end's kernel has not confirmed."""
+    (count,) = struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))
+    return int(count)
 
 
 @define
