@@ -23,11 +23,13 @@ TIMEOUT_SECONDS = 60.0
 
 @frozen
 class Answer:
-    """``headers`` by lower-case name; a name that comes twice is a failure."""
+    """``headers`` by lower-case name; a name that comes twice is a failure. ``is_whole``: the body is as long
+    as was announced."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=lambda body: f"<{len(body)} bytes>")
+    is_whole: bool = True
 
     def problem(self, status: int, slug: str) -> dict[str, Any]:
         """The problem document, after what all of them have in common was checked."""
@@ -50,9 +52,16 @@ class Wire:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
 
     def ask(
-        self, method: str, target: str, body: bytes | Iterator[bytes] | None = None, **headers: str
+        self,
+        method: str,
+        target: str,
+        body: bytes | Iterator[bytes] | None = None,
+        *,
+        may_be_cut: bool = False,
+        **headers: str,
     ) -> Answer:
-        """One request; underscores in names of headers become dashes."""
+        """One request; underscores in names of headers become dashes. A body that breaks off is an
+        ``http.client.IncompleteRead``, unless it ``may_be_cut``."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self._connection.putrequest(method, target, skip_accept_encoding=True)
         for name, value in named.items():
@@ -63,7 +72,7 @@ class Wire:
         elif body is not None:
             self._connection.putheader("Content-Length", str(len(body)))  # type: ignore[arg-type]
         self._connection.endheaders(body, encode_chunked=chunked)
-        return read_answer(self._connection.getresponse())
+        return read_answer(self._connection.getresponse(), may_be_cut=may_be_cut)
 
     def get(self, target: str, **headers: str) -> Answer:
         return self.ask("GET", target, None, **headers)
@@ -86,12 +95,23 @@ class Wire:
         self.close()
 
 
-def read_answer(response: http.client.HTTPResponse) -> Answer:
+def read_answer(response: http.client.HTTPResponse, *, may_be_cut: bool = False) -> Answer:
     headers: dict[str, str] = {}
     for name, value in response.getheaders():
         assert name.lower() not in headers, f"{name} came twice"
         headers[name.lower()] = value
-    return Answer(response.status, headers, response.read())
+    try:
+        return Answer(response.status, headers, response.read())
+    except http.client.IncompleteRead as cut:
+        if not may_be_cut:
+            raise
+        return Answer(response.status, headers, cut.partial, is_whole=False)
+
+
+def get_whole_or_cut(port: int, target: str) -> Answer:
+    """GET on a connection of its own; what came of an answer that broke off."""
+    with Wire(port) as wire:
+        return wire.ask("GET", target, may_be_cut=True)
 
 
 @contextmanager
