@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,16 +52,9 @@ class Wire:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
 
     def ask(
-        self,
-        method: str,
-        target: str,
-        body: bytes | Iterator[bytes] | None = None,
-        *,
-        may_be_cut: bool = False,
-        **headers: str,
+        self, method: str, target: str, body: bytes | Iterator[bytes] | None = None, **headers: str
     ) -> Answer:
-        """One request; underscores in names of headers become dashes. A body that breaks off is an
-        ``http.client.IncompleteRead``, unless it ``may_be_cut``."""
+        """One request; underscores in names of headers become dashes."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self._connection.putrequest(method, target, skip_accept_encoding=True)
         for name, value in named.items():
@@ -72,7 +65,7 @@ class Wire:
         elif body is not None:
             self._connection.putheader("Content-Length", str(len(body)))  # type: ignore[arg-type]
         self._connection.endheaders(body, encode_chunked=chunked)
-        return read_answer(self._connection.getresponse(), may_be_cut=may_be_cut)
+        return read_answer(self._connection.getresponse())
 
     def get(self, target: str, **headers: str) -> Answer:
         return self.ask("GET", target, None, **headers)
@@ -96,6 +89,7 @@ class Wire:
 
 
 def read_answer(response: http.client.HTTPResponse, *, may_be_cut: bool = False) -> Answer:
+    """A body that breaks off is an ``http.client.IncompleteRead``, unless it ``may_be_cut``."""
     headers: dict[str, str] = {}
     for name, value in response.getheaders():
         assert name.lower() not in headers, f"{name} came twice"
@@ -110,11 +104,13 @@ def read_answer(response: http.client.HTTPResponse, *, may_be_cut: bool = False)
 
 def get_whole_or_cut(port: int, target: str) -> Answer:
     """GET on a connection of its own; what came of an answer that broke off."""
-    with Wire(port) as wire:
-        return wire.ask("GET", target, may_be_cut=True)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
+    with contextlib.closing(connection):
+        connection.request("GET", target)
+        return read_answer(connection.getresponse(), may_be_cut=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def raw_connection(port: int, sent: bytes = b"") -> Iterator[socket.socket]:
     """A plain socket, for requests that no client would make."""
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS) as connection:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from tests.support.daemon import Daemon
 from tests.support.dataset import MIB, File, some_bytes
@@ -20,13 +19,6 @@ FILES: Final = {"a": File(b"0123456789"), "big": File(BIG)}
 GET_A: Final = b"GET /blob?ns=dev&path=a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 DaemonMaker = Callable[..., Daemon]
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.http_wire import Wire, exchange, raw_connection, read_answer
-from tests.e2e.serving import BIG, DaemonMaker, received, slow_reader, wait_until
+from tests.e2e.serving import BIG, DaemonMaker, received, slow_reader
 from tests.support.daemon import Daemon
 from tests.support.dataset import MIB
 from tests.support.metrics import metric
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,10 @@ import pytest
 from seekfs_core.cache_directory import BOOT_NAME
 from seekfs_io.pages.directory import claim
 from tests.e2e.http_wire import Wire, raw_connection, read_answer
-from tests.e2e.serving import BIG, GET_A, WAIT_SECONDS, DaemonMaker, received, slow_reader, wait_until
+from tests.e2e.serving import BIG, GET_A, WAIT_SECONDS, DaemonMaker, received, slow_reader
 from tests.support.dataset import MIB
 from tests.support.metrics import metric
+from tests.support.waiting import wait_until
 
 
 def refuses(port: int) -> bool:
