@@ -183,20 +183,22 @@ def shown(text: str) -> str:
     return repr(text) if len(text) <= 200 else f"{text[:200]!r}..."
 
 
-def parse_head(stored: bytes) -> int:
-    """The version that the bytes of a HEAD object name, or ``ManifestInvalid``.
+def parse_head(stored: bytes, *, ns: str) -> int:
+    """The version that the bytes of a namespace's HEAD object name, or ``ManifestInvalid``.
 
-    Other writers leave out the dash, the ``v`` or the newline; all of these are read.
+    Other writers leave out the dash, the ``v`` or the newline; all of these are read. Of an object that is
+    longer than ``HEAD_BYTES_MAX`` that many bytes and one more are enough.
     """
-    if len(stored) > HEAD_BYTES_MAX:
-        raise ManifestInvalid(f"HEAD is {len(stored)} bytes long; at most {HEAD_BYTES_MAX} are allowed")
     match = _HEAD.fullmatch(stored)
-    if match is None:
-        raise ManifestInvalid(f"HEAD holds {stored!r}, which names no version (expected b'v-42\\n')")
-    version = int(match[1])
-    if not 1 <= version <= VERSION_MAX:
-        raise ManifestInvalid(f"HEAD names version {version}; versions are 1 to {VERSION_MAX}")
-    return version
+    if len(stored) > HEAD_BYTES_MAX:
+        fault = f"is longer than {HEAD_BYTES_MAX} bytes"
+    elif match is None:
+        fault = f"holds {stored!r}, which names no version (expected b'v-42\\n')"
+    elif not 1 <= (version := int(match[1])) <= VERSION_MAX:
+        fault = f"names version {version}; versions are 1 to {VERSION_MAX}"
+    else:
+        return version
+    raise ManifestInvalid(f"HEAD of namespace {ns!r} {fault}", ns=ns, key=head_key(ns))
 
 
 def format_head(version: int) -> bytes:

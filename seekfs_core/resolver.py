@@ -9,8 +9,8 @@ A good manifest from the store is kept on the node, and after that it is remembe
 it: a process that is killed in between must not leave behind a version without its manifest.
 
 What was seen keeps being served while the store is down: then, and when HEAD takes longer than
-``head_patience_seconds``, the last good version is handed out marked *stale*. After a restart that is the one
-that was remembered, whose manifest is still to be read.
+``head_patience_seconds``, the last good version is handed out marked *stale*. After a restart the last good
+version, also in place of a bad one, is the one that was remembered, whose manifest is still to be read.
 
 Names that are wrong (a namespace without HEAD, a version above HEAD or without manifest) are
 remembered for ``head_ttl_seconds``, so that they cost nothing twice.
@@ -79,16 +79,19 @@ class _Waiter:
     waits_since: float
     is_past_head: bool = False
     """Whether HEAD took too long, so that it gets what is known already."""
+    instead_of: SeekfsError | None = None
+    """What is wrong with the version that HEAD names, where it gets the one remembered over a restart."""
 
 
 @define(eq=False)
 class _Namespace:
     """What is known of one namespace. ``floor`` is the highest version that HEAD ever named, ``kept``
-    the highest that is remembered over a restart."""
+    the highest that is remembered over a restart, ``restored`` the one that was."""
 
     name: str
     floor: int = 0
     kept: int = 0
+    restored: int = 0
     current: Manifest | None = None
     head_at: float = float("-inf")  # When HEAD was last read, or last failed to be.
     head_error: SeekfsError | None = None
@@ -131,7 +134,7 @@ class ManifestResolver:
                 for ns, version in heads.items():
                     known = self._namespaces.setdefault(ns, _Namespace(ns))
                     known.floor = max(known.floor, version)
-                    known.kept = max(known.kept, version)
+                    known.kept = known.restored = max(known.kept, version)
             case ResolveWanted(waiter, ns, version):
                 self._resolve(ns, _Waiter(waiter, version, now), actions)
             case WaiterLeft(waiter):
@@ -386,6 +389,9 @@ class ManifestResolver:
     def _is_stale(self, ns: _Namespace) -> bool:
         return ns.head_error is not None or ns.gone
 
+    def _is_stale_for(self, ns: _Namespace, waiter: _Waiter) -> bool:
+        return self._is_stale(ns) or (waiter.is_past_head and ns.head_asked_at is not None)
+
     def _no_such_namespace(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
         error = _no_namespace(ns.name)
         waiters, ns.for_head = ns.for_head, []
@@ -450,8 +456,7 @@ class ManifestResolver:
                 actions.append(ServeCurrent(manifest, float("inf")))
         for waiter in waiters:
             if waiter.version is None and ns.current is not None:
-                stale = self._is_stale(ns) or (waiter.is_past_head and ns.head_asked_at is not None)
-                actions.append(Resolved(waiter.number, ns.current, stale))
+                actions.append(Resolved(waiter.number, ns.current, self._is_stale_for(ns, waiter)))
             else:
                 actions.append(Resolved(waiter.number, manifest, False))
         if came_from_store:
@@ -496,7 +501,9 @@ class ManifestResolver:
         if len(self._wrong_versions) > WRONG_NAMES_MAX:
             self._wrong_versions.popitem(last=False)
         for waiter in waiters:
-            if waiter.version is None and version < ns.floor:
+            if waiter.instead_of is not None and ns.current is None:
+                actions.append(NotResolved(waiter.number, waiter.instead_of))
+            elif waiter.version is None and version < ns.floor:
                 self._answer_current(ns, waiter, actions)  # HEAD has moved on meanwhile.
             else:
                 self._answer_without(ns, waiter, final, actions)
@@ -507,10 +514,16 @@ class ManifestResolver:
         self, ns: _Namespace, waiter: _Waiter, error: SeekfsError, actions: list[ResolverAction]
     ) -> None:
         """The manifest wanted is not to be had: the last good version serves who did not name one."""
+        if waiter.version is None and ns.current is None:
+            # After a restart; somebody who named it may have had it read.
+            ns.current = self._manifests.get((ns.name, ns.restored))
         if waiter.version is None and ns.current is not None:
-            actions.append(Resolved(waiter.number, ns.current, self._is_stale(ns)))
+            actions.append(Resolved(waiter.number, ns.current, self._is_stale_for(ns, waiter)))
+        elif waiter.version is None and 0 < ns.restored < ns.floor and waiter.instead_of is None:
+            waiter.instead_of = error
+            self._want_manifest(ns, waiter, ns.restored, actions)
         else:
-            actions.append(NotResolved(waiter.number, error))
+            actions.append(NotResolved(waiter.number, waiter.instead_of or error))
 
     def _keep(self, manifest: Manifest) -> None:
         key = (manifest.ns, manifest.version)

@@ -292,7 +292,7 @@ class Resolving:
 
 def _head_event(ns: str, held: bytes) -> ResolverEvent:
     try:
-        return HeadRead(ns, parse_head(held))
+        return HeadRead(ns, parse_head(held, ns=ns))
     except SeekfsError as error:
-        log.error("HEAD of %r is refused: %s", ns, error.detail, extra={"event": "head_refused"})
+        log.error("a HEAD is refused: %s", error.detail, extra={"event": "head_refused"})
         return HeadFailed(ns, error)

@@ -180,7 +180,9 @@ class Publishing:
 
     def _read_head(self, key: str) -> Event:
         held = self._fetch(key, HEAD_BYTES_MAX)
-        return HeadRead(None, None) if held is None else HeadRead(parse_head(held.stored), held.etag)
+        if held is None:
+            return HeadRead(None, None)
+        return HeadRead(parse_head(held.stored, ns=self._ns), held.etag)
 
     def _read_manifest(self, key: str, version: int) -> Event:
         held = self._fetch(key, self._manifest_bytes_max)
@@ -212,7 +214,7 @@ class Publishing:
 def read_head(patient: PatientStore, ns: str) -> int | None:
     """The version that HEAD of a namespace names; None where there is no HEAD."""
     held = patient.fetch(head_key(ns), bytes_max=HEAD_BYTES_MAX)
-    return None if held is None else parse_head(held.stored)
+    return None if held is None else parse_head(held.stored, ns=ns)
 
 
 def read_manifest(patient: PatientStore, ns: str, version: int, *, bytes_max: int) -> Manifest | None:

@@ -113,7 +113,7 @@ class Bucket:
                 if body is None:
                     return HeadRead(None, None)
                 assert isinstance(body, bytes)
-                return HeadRead(names.parse_head(body), None if self.without_etags else etag)
+                return HeadRead(names.parse_head(body, ns=NS), None if self.without_etags else etag)
             case ReadManifest(key, version):
                 found = self.objects.get(key)
                 if found is None:
@@ -144,7 +144,7 @@ class Bucket:
         if key == names.head_key(NS) and there is not None:
             assert isinstance(value, bytes)
             assert isinstance(there[0], bytes)
-            assert names.parse_head(value) > names.parse_head(there[0]), "HEAD moved back"
+            assert names.parse_head(value, ns=NS) > names.parse_head(there[0], ns=NS), "HEAD moved back"
         self.puts[key] = self.puts.get(key, 0) + 1
         self.objects[key] = (value, f'"{hash(value) if isinstance(value, bytes) else id(value)}"')
         return Written()
@@ -157,7 +157,7 @@ class Bucket:
     def head(self) -> int:
         body = self.objects.get(names.head_key(NS), (b"0", ""))[0]
         assert isinstance(body, bytes)
-        return names.parse_head(body) if body != b"0" else 0
+        return names.parse_head(body, ns=NS) if body != b"0" else 0
 
     def chain(self) -> list[Manifest]:
         """v-1, v-2, ... as long as they are there."""

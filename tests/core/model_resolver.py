@@ -52,6 +52,8 @@ class Known:
     head_answer: int | None = None
     served: int = 0
     """The highest version that answered for the current one, over restarts."""
+    restored: int = 0
+    """The version that a process before this one remembered."""
     serves: bool = False
     """Whether this process has answered with a current version."""
     read: dict[int, Manifest] = field(factory=dict)
@@ -121,7 +123,7 @@ class WatchedResolver:
             case Restored(heads):
                 for ns, version in heads.items():
                     self.of(ns).head_max = max(self.of(ns).head_max, version)
-                    self.kept_heads[ns] = self.of(ns).head_max
+                    self.kept_heads[ns] = self.of(ns).restored = self.of(ns).head_max
             case HeadRead(ns, version):
                 self.reading_heads.remove(ns)
                 known = self.of(ns)
@@ -225,6 +227,8 @@ class WatchedResolver:
         known = self.of(asked.ns)
         if asked.version is None and not self.closed:
             assert not known.serves, "there is a good one"
+            before = 0 if asked.ns in self.resolver.pins else known.restored
+            assert not before or before in known.failed_at, "there was a good one before the restart"
         if isinstance(error, NoSuchNamespace):
             assert known.head_max == 0
         elif isinstance(error, NoSuchVersion) and asked.version is not None:

@@ -8,7 +8,6 @@ import gzip
 import json
 import tracemalloc
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from seekfs_core.manifest_format import (
     pack_manifest,
 )
 from tests.core.test_manifest import KIB, UNSORTED_PATHS, entry, manifest
+from tests.support.broken_manifests import CHANGED, UNREADABLE, VERSION, Changed, Spoilt, tree
 
 MIB = 1024 * KIB
 
@@ -33,12 +33,8 @@ def decode(stored: bytes, *, version: int = 1, max_bytes: int = MIB) -> Manifest
     return decode_manifest(stored, ns="dev", version=version, max_bytes=max_bytes)
 
 
-def tree() -> dict[str, Any]:
-    """A manifest as JSON, to be broken: an empty file, one of one page, one of three."""
-    decoded: dict[str, Any] = json.loads(
-        encode_manifest(manifest(entry("a", 0), entry("b", 10), entry("c", 150 * KIB)))
-    )
-    return decoded
+def decode_tree(tree: dict[str, Any]) -> Manifest:
+    return decode(json.dumps(tree).encode(), version=VERSION)
 
 
 GOLDEN = (
@@ -133,7 +129,7 @@ def test_unknown_fields_are_ignored_everywhere() -> None:
     broken["files"][2]["new"] = 1.5
     broken["files"][2]["storage"]["new"] = "x"
     broken["files"][2]["page_table"][0]["new"] = True
-    assert decode(json.dumps(broken).encode()) == decode(json.dumps(tree()).encode())
+    assert decode_tree(broken) == decode_tree(tree())
 
 
 def test_fields_that_other_writers_leave_out() -> None:
@@ -142,117 +138,21 @@ def test_fields_that_other_writers_leave_out() -> None:
         del bare[name]
     for file in bare["files"]:
         file["storage"] = {"key": "k"}
-    read = decode(json.dumps(bare).encode())
+    read = decode_tree(bare)
     assert (read.created_at, read.parents, read.tombstones, read.publication_id) == (0, (), (), "")
     assert read.file("a").storage_etag is None
 
 
-def change(*place: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
-    def apply(broken: dict[str, Any]) -> None:
-        node: Any = broken
-        for step in place[:-1]:
-            node = node[step]
-        node[place[-1]] = to
-
-    return apply
-
-
-def drop(*place: str | int) -> Callable[[dict[str, Any]], None]:
-    def apply(broken: dict[str, Any]) -> None:
-        node: Any = broken
-        for step in place[:-1]:
-            node = node[step]
-        del node[place[-1]]
-
-    return apply
-
-
-PAGES = ("files", 2, "page_table")
-FAULTS: list[tuple[Callable[[dict[str, Any]], None], str, str]] = [
-    (change("version", to=2), "$.version", "2 where version 1 was asked for"),
-    (change("version", to=0), "$.version", "versions are 1 to"),
-    (change("version", to=2**63), "$.version", "versions are 1 to"),
-    (change("version", to="1"), "$.version", "expected `int`, got `str`"),
-    (change("version", to=1.0), "$.version", "expected `int`, got `float`"),
-    (change("version", to=True), "$.version", "expected `int`, got `bool`"),
-    (drop("version"), "$", "missing required field `version`"),
-    (drop("files"), "$", "missing required field `files`"),
-    (change("files", to={}), "$.files", "expected `array`"),
-    (change("created_at", to="now"), "$.created_at", "expected `int`"),
-    (change("parents", to=["x"]), "$.parents[0]", "expected `int`"),
-    (change("tombstones", to=["ok", "a//b"]), "$.tombstones[1]", "'a//b' has an empty segment"),
-    (change("tombstones", to=[1]), "$.tombstones[0]", "expected `str`"),
-    (change("publication_id", to=None), "$.publication_id", "expected `str`, got `null`"),
-    (change("files", 1, to=7), "$.files[1]", "expected `object`, got `int`"),
-    (change("files", 1, to=None), "$.files[1]", "expected `object`"),
-    (drop("files", 1, "path"), "$.files[1]", "missing required field `path`"),
-    (change("files", 1, "path", to="/b"), "$.files[1].path", "'/b' begins with '/'"),
-    (change("files", 1, "path", to="a/../b"), "$.files[1].path", "has a segment '..'"),
-    (change("files", 1, "path", to="b\n"), "$.files[1].path", "U+000A"),
-    (change("files", 1, "path", to="b" * 1025), "$.files[1].path", "1025 bytes"),
-    (change("files", 1, "path", to="c"), "$.files[2].path", "'c' is there twice"),
-    (change("files", 1, "path", to=None), "$.files[1].path", "expected `str`"),
-    (change("files", 1, "size", to=-1), "$.files[1].size", ">= 0"),
-    (change("files", 1, "size", to=2**63), "$.files[1].size", "<= 9223372036854775807|out of range"),
-    (change("files", 1, "size", to=9), "$.files[1].size", "9, and the pages have 10 bytes"),
-    (change("files", 1, "size", to=0), "$.files[1].size", "0, and the pages have 10 bytes"),
-    (change("files", 0, "size", to=1), "$.files[0].page_table", "no pages for 1 bytes"),
-    (change("files", 1, "hash", to="ab" * 32), "$.files[1].hash", "is not 'sha256:' and 64 hex"),
-    (change("files", 1, "hash", to="sha256:" + "ab" * 31), "$.files[1].hash", "64 hex"),
-    (change("files", 1, "hash", to="sha256:" + "ag" * 32), "$.files[1].hash", "64 hex"),
-    (change("files", 1, "hash", to="sha256:" + "ab" * 31 + "  "), "$.files[1].hash", "64 hex"),
-    (change("files", 1, "hash", to="sha256:" + "ab" * 31 + "é1"), "$.files[1].hash", "64 hex"),
-    (change("files", 1, "hash", to="SHA256:" + "ab" * 32), "$.files[1].hash", "64 hex"),
-    (change("files", 1, "storage", to="k"), "$.files[1].storage", "expected `object`"),
-    (change("files", 1, "storage", to={}), "$.files[1].storage", "missing required field `key`"),
-    (change("files", 1, "storage", "key", to=""), "$.files[1].storage.key", "is empty"),
-    (change("files", 1, "storage", "key", to="a/./b"), "$.files[1].storage.key", "has a segment '.'"),
-    (change("files", 1, "storage", "key", to="a\x00"), "$.files[1].storage.key", "U+0000"),
-    (change("files", 1, "storage", "key", to="k" * 1025), "$.files[1].storage.key", "1025 bytes"),
-    (change("files", 1, "storage", "etag", to='"\r\nX: y"'), "$.files[1].storage.etag", "printable"),
-    (change("files", 1, "storage", "etag", to=1), "$.files[1].storage.etag", "expected `str | null`"),
-    (change(*PAGES, 0, "page_id", to=1), "$.files[2].page_table[0].page_id", "1, expected 0"),
-    (change(*PAGES, 1, "page_id", to=2), "$.files[2].page_table[1].page_id", "2, expected 1"),
-    (change(*PAGES, 0, "off", to=1), "$.files[2].page_table[0].off", "1, expected 0"),
-    (change(*PAGES, 1, "off", to=65535), "$.files[2].page_table[1].off", "65535, expected 65536"),
-    (change(*PAGES, 1, "len", to=65535), "$.files[2].page_table[1].len", "expected 65536 like"),
-    (change(*PAGES, 1, "len", to=65537), "$.files[2].page_table[1].len", "expected 65536 like"),
-    (change(*PAGES, 2, "len", to=0), "$.files[2].page_table[2].len", "0, expected 1 to 65536"),
-    (change(*PAGES, 2, "len", to=65537), "$.files[2].page_table[2].len", "expected 1 to 65536"),
-    (change(*PAGES, 2, "len", to=-1), "$.files[2].page_table[2].len", "expected 1 to 65536"),
-    (change(*PAGES, 2, "len", to=1), "$.files[2].size", "153600, and the pages have 131073"),
-    (change(*PAGES, 0, "len", to=65536 + 512), "$.files[2].page_table[0].len", "multiple of 4096"),
-    (change(*PAGES, 0, "len", to=32 * KIB), "$.files[2].page_table[0].len", "from 65536"),
-    (change(*PAGES, 0, "len", to=64 * MIB + 4096), "$.files[2].page_table[0].len", "to 67108864"),
-    (change("files", 1, "page_table", 0, "len", to=0), "$.files[1].page_table[0].len", "1 to"),
-    (
-        change("files", 1, "page_table", 0, "len", to=64 * MIB + 1),
-        "$.files[1].page_table[0].len",
-        "1 to 67108864",
-    ),
-    (change(*PAGES, 2, "crc32c", to=2**32), "$.files[2].page_table[2].crc32c", "<= 4294967295"),
-    (change(*PAGES, 2, "crc32c", to=-1), "$.files[2].page_table[2].crc32c", ">= 0"),
-    (change(*PAGES, 2, "crc32c", to=1.0), "$.files[2].page_table[2].crc32c", "got `float`"),
-    (change(*PAGES, 2, "crc32c", to=True), "$.files[2].page_table[2].crc32c", "got `bool`"),
-    (change(*PAGES, 2, "crc32c", to="1"), "$.files[2].page_table[2].crc32c", "got `str`"),
-    (drop(*PAGES, 2, "crc32c"), "$.files[2].page_table[2]", "missing required field `crc32c`"),
-    (drop(*PAGES, 1), "$.files[2].page_table[1].page_id", "2, expected 1"),
-    (change(*PAGES, to=[]), "$.files[2].page_table", "no pages for 153600 bytes"),
-]
-
-
-@pytest.mark.parametrize(("breaking", "where", "what"), FAULTS)
-def test_what_fails_a_check_is_named_with_its_place(
-    breaking: Callable[[dict[str, Any]], None], where: str, what: str
-) -> None:
+@pytest.mark.parametrize("fault", CHANGED, ids=lambda fault: fault.name)
+def test_what_fails_a_check_is_named_with_its_place(fault: Changed) -> None:
     broken = tree()
-    breaking(broken)
+    fault.apply(broken)
     with pytest.raises(ManifestInvalid) as caught:
-        decode(json.dumps(broken).encode())
+        decode_tree(broken)
     error = caught.value
-    assert error.context == {"ns": "dev", "version": 1, "where": where}
-    assert f"manifest v-1 of namespace 'dev': {where}: " in error.detail
-    assert any(part in error.detail.lower() for part in what.lower().split("|")), error.detail
+    assert error.context == {"ns": "dev", "version": VERSION, "where": fault.where}
+    assert f"manifest v-{VERSION} of namespace 'dev': {fault.where}: " in error.detail
+    assert any(part in error.detail.lower() for part in fault.what.lower().split("|")), error.detail
 
 
 @pytest.mark.parametrize("size", [1, 4095, 64 * KIB, 10 * MIB, 64 * MIB])
@@ -264,35 +164,17 @@ def test_a_file_of_one_page_may_have_any_size_up_to_the_largest_page(size: int) 
 def test_a_hash_in_capitals_is_the_same_hash() -> None:
     broken = tree()
     broken["files"][1]["hash"] = "sha256:" + "AB" * 32
-    assert decode(json.dumps(broken).encode()).file("b").hash_text == "sha256:" + "ab" * 32
+    assert decode_tree(broken).file("b").hash_text == "sha256:" + "ab" * 32
 
 
-@pytest.mark.parametrize(
-    ("stored", "what"),
-    [
-        (b"", "truncated"),
-        (b"null", "expected `object`, got `null`"),
-        (b"[]", "expected `object`, got `array`"),
-        (b"<?xml version='1.0'?><Error/>", "malformed"),
-        (b"\xef\xbb\xbf{}", "malformed"),
-        (GOLDEN + b"{}", "trailing characters"),
-        (GOLDEN + b"x", "trailing characters"),
-        (GOLDEN.replace(b'"path":"a"', b'"path":"\xff"'), "not valid utf-8"),
-        (GOLDEN.replace(b'"0badcafe"', b'"\xff"'), "not valid utf-8"),
-        (GOLDEN.replace(b'"path":"a"', b'"path":"\\ud800"'), "malformed"),
-        (GOLDEN.replace(b'"size":0', b'"size":' + b"9" * 10000), "out of range"),
-        (GOLDEN.replace(b'"size":0', b'"size":NaN'), "malformed"),
-        (b'{"version":42,"files":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nested too deeply"),
-        (b'{"version":42,"x":' + b'{"a":' * 200_000, "nested too deeply"),
-        (b'{"version":42,"files":[{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}]}", "nested too deeply"),
-    ],
-    ids=lambda value: repr(value[:24]) if isinstance(value, bytes) else None,
-)
-def test_what_is_no_manifest_at_all(stored: bytes, what: str) -> None:
+@pytest.mark.parametrize("fault", UNREADABLE, ids=lambda fault: fault.name)
+def test_what_is_no_manifest_at_all(fault: Spoilt) -> None:
+    stored = fault.spoil(encode_manifest(decode_tree(tree())))
     for form in (stored, compress_manifest(stored)):
         with pytest.raises(ManifestInvalid) as caught:
-            decode(form, version=42)
-        assert what in caught.value.detail.lower()
+            decode(form, version=VERSION)
+        assert caught.value.context["where"] == fault.where
+        assert fault.what in caught.value.detail.lower()
         assert "jSON" not in caught.value.detail
 
 
@@ -354,7 +236,7 @@ def test_an_error_is_short_whatever_it_is_about() -> None:
     broken = tree()
     broken["files"][1]["path"] = "x" * 500_000
     with pytest.raises(ManifestInvalid) as caught:
-        decode(json.dumps(broken).encode())
+        decode_tree(broken)
     assert len(caught.value.detail) < 500
 
 

@@ -213,7 +213,7 @@ def test_the_one_search_agrees_on_dots_and_slashes(path: str) -> None:
 
 @pytest.mark.parametrize("stored", [b"v-42\n", b"v-42", b"v42\n", b"v42", b"42\n", b"42", b"v-0042\n"])
 def test_heads_that_are_read(stored: bytes) -> None:
-    assert names.parse_head(stored) == 42
+    assert names.parse_head(stored, ns="dev") == 42
 
 
 @pytest.mark.parametrize(
@@ -241,14 +241,15 @@ def test_heads_that_are_read(stored: bytes) -> None:
     ],
 )
 def test_heads_that_are_refused(stored: bytes) -> None:
-    with pytest.raises(ManifestInvalid, match="HEAD"):
-        names.parse_head(stored)
+    with pytest.raises(ManifestInvalid, match="HEAD of namespace 'dev' ") as caught:
+        names.parse_head(stored, ns="dev")
+    assert caught.value.context == {"ns": "dev", "key": "namespaces/dev/HEAD"}
 
 
 @settings(deadline=None)
 @given(st.integers(1, names.VERSION_MAX))
 def test_head_round_trip(version: int) -> None:
-    assert names.parse_head(names.format_head(version)) == version
+    assert names.parse_head(names.format_head(version), ns="dev") == version
 
 
 def test_the_layout_of_the_bucket() -> None:

@@ -519,6 +519,40 @@ def test_after_a_restart_without_a_store_the_last_good_version_is_served() -> No
     assert watched.feed(ManifestRead(V1)) == (Resolved(1, V1, True),)
 
 
+def after_a_restart_with_a_bad_version_at_head(ttl: float) -> WatchedResolver:
+    """Version 1 is remembered, and has been asked for in place of version 2, which is bad."""
+    watched = make(ttl=ttl)
+    watched.feed(Restored({"dev": 1}))
+    watched.feed(ResolveWanted(1, "dev", None))
+    assert watched.feed(HeadRead("dev", 2)) == (ReadManifest("dev", 2),)
+    assert watched.feed(NotKept("dev", 2)) == (FetchManifest("dev", 2),)
+    assert watched.feed(ManifestFailed("dev", 2, BAD)) == (ReadManifest("dev", 1),)
+    return watched
+
+
+@pytest.mark.parametrize("ttl", [0.0, TTL])
+def test_after_a_restart_too_a_bad_new_manifest_does_not_replace_a_good_one(ttl: float) -> None:
+    watched = after_a_restart_with_a_bad_version_at_head(ttl)
+    assert Resolved(1, V1, False) in watched.feed(ManifestRead(V1))
+    assert watched.feed(ResolveWanted(2, "dev", 2))[0] in (NotResolved(2, BAD), ReadManifest("dev", 2))
+
+
+@pytest.mark.parametrize("ttl", [0.0, TTL])
+def test_after_a_restart_without_a_good_one_the_newest_ones_error_is_told(ttl: float) -> None:
+    watched = after_a_restart_with_a_bad_version_at_head(ttl)
+    assert watched.feed(ManifestFailed("dev", 1, DOWN)) == (NotResolved(1, BAD),)
+
+
+def test_after_a_restart_the_good_one_may_have_been_read_for_who_named_it() -> None:
+    watched = make()
+    watched.feed(Restored({"dev": 1}))
+    watched.feed(ResolveWanted(1, "dev", None))
+    watched.feed(HeadRead("dev", 2))
+    watched.feed(ResolveWanted(2, "dev", 1))
+    watched.feed(ManifestRead(V1))
+    assert Resolved(1, V1, False) in watched.feed(ManifestFailed("dev", 2, BAD))
+
+
 def test_after_a_restart_a_silent_store_is_waited_for_no_longer_than_before() -> None:
     watched = make()
     watched.feed(Restored({"dev": 1}))
