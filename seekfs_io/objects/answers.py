@@ -25,6 +25,7 @@ DOCUMENT_BYTES_MAX = 16 << 20
 """A page of a listing: 1000 keys of at most 1024 bytes, each byte percent-encoded, and some more."""
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
+_UNSATISFIED_RANGE = re.compile(r"bytes \*/([0-9]{1,19})")
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
 
@@ -105,7 +106,14 @@ def failure_of(
         status=status,
         code=code,
         retry_after_seconds=parse_retry_after(headers.get("retry-after"), now),
+        facts=_size_told(headers.get("content-range")),
     )
+
+
+def _size_told(content_range: str | None) -> dict[str, int]:
+    """What a 416 says of the object: how large it is."""
+    found = _UNSATISFIED_RANGE.fullmatch(content_range or "")
+    return {} if found is None else {"object_size": int(found[1])}
 
 
 def parse_error(body: bytes) -> tuple[str | None, str | None]:
@@ -207,5 +215,7 @@ def parse_upload_id(body: bytes) -> str:
     return upload
 
 
-def bad_answer(detail: str, *, status: int | None = None) -> StoreError:
-    return StoreError(StoreFailure(kind=FailureKind.BAD_ANSWER, detail=detail, status=status))
+def bad_answer(detail: str, *, status: int | None = None, object_size: int | None = None) -> StoreError:
+    """``object_size`` is what the store said of the object, in bytes, where it did."""
+    facts = {} if object_size is None else {"object_size": object_size}
+    return StoreError(StoreFailure(kind=FailureKind.BAD_ANSWER, detail=detail, status=status, facts=facts))

@@ -35,7 +35,7 @@ from types import TracebackType
 from typing import Self
 
 import crc32c
-from attrs import define
+from attrs import define, evolve
 
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_io.objects.base import ListPage, ObjectStat, StoreError
@@ -153,7 +153,8 @@ class LocalStore:
                 )
             if stop is not None and stop > size:
                 detail = f"bytes {start}-{stop - 1} do not lie in an object of {size} bytes"
-                raise _failed(FailureKind.BAD_ANSWER, detail, 416, "InvalidRange")
+                short = _failed(FailureKind.BAD_ANSWER, detail, 416, "InvalidRange")
+                raise StoreError(evolve(short.failure, facts={"object_size": size}))
             end = size if stop is None else stop
             return LocalReader(descriptor, key=key, etag=etag, size=size, start=start, stop=end)
         except BaseException:

@@ -445,6 +445,7 @@ def _reader(
             f"GET of bytes {start}-{stop - 1} was answered with Content-Range "
             f"{headers.get('content-range')!r} and a length of {length}",
             status=response.status,
+            object_size=None if got is None else got.size,
         )
     return SdkReader(response, key=key, etag=etag, size=got.size, start=start, stop=stop)
 

@@ -109,6 +109,23 @@ def test_an_object_that_was_overwritten_is_said_to_be(
     assert "overwritten" in problem["detail"]
 
 
+@pytest.mark.parametrize("size", [0, 7, PAGE_BYTES])
+def test_an_object_that_was_overwritten_by_a_shorter_one_is_said_to_be(
+    size: int, store: ObjectStore, ns: str, start_daemon: DaemonFactory
+) -> None:
+    """The store then answers with another range, or that there is none: no page comes that could be wrong."""
+    write_dataset(store, ns, {"a": File(some_bytes(2 * PAGE_BYTES))}, version=3)
+    daemon = start_daemon(s3__retry_initial_backoff_ms=1)
+    store.put(key_of(ns), some_bytes(size, 9))
+    answer = requests.get(f"{daemon.url}/blob?ns={ns}&path=a&off={PAGE_BYTES}", timeout=WAIT_SECONDS)
+    problem = answer.json()
+    assert answer.status_code == 502
+    assert (problem["ns"], problem["path"], problem["version"]) == (ns, "a", 3)
+    assert problem["key"] == key_of(ns)
+    assert problem["overwritten"] is True
+    assert "overwritten" in problem["detail"]
+
+
 # --- the cache disk ---------------------------------------------------------------------------
 
 
