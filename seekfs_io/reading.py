@@ -180,9 +180,10 @@ class ReadStream:
                 if self._ahead is not None:
                     self._look_ahead(file, page_id)
             bytes_from[self._tier] += stop - start
-            self._piece = buffer.view[start:stop]
-            yield self._piece
-            self._release_piece()
+            piece = self._piece = buffer.view[start:stop]
+            yield piece
+            piece.release()
+            self._piece = None
             if self._reuse is not None:
                 self._keep_at_hand(self._reuse, file, page_id, buffer.length)
 
@@ -194,13 +195,14 @@ class ReadStream:
 
     def _at_hand(self, key: PageKey) -> PageBuffer | None:
         """A page that this read holds already, or that is in RAM."""
-        while not self._inbox.letters.empty():
-            self._take_in(self._inbox.letters.get_nowait())
-        buffer = self._inbox.at_hand.pop(key, None)
-        if buffer is not None:
-            self._tier = STORE if key in self._came else RAM
-            self._came.discard(key)
-            return buffer
+        if self._read is not None:
+            while not self._inbox.letters.empty():
+                self._take_in(self._inbox.letters.get_nowait())
+            buffer = self._inbox.at_hand.pop(key, None)
+            if buffer is not None:
+                self._tier = STORE if key in self._came else RAM
+                self._came.discard(key)
+                return buffer
         buffer = self._setting.ram.hold(key)
         if buffer is not None:
             self._tier = RAM
