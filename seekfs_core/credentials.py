@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import enum
 
-from attrs import define, field
+from attrs import define, evolve, field
+
+from seekfs_core.errors import FailureKind, StoreFailure
 
 RENEWAL_SECONDS_AHEAD = 900.0
 """New ones are looked for so long before the end, as AWS's own clients do."""
@@ -85,11 +87,16 @@ class CredentialLife:
         self._good_until = now + left
         self._search_at = now + max(SEARCH_SECONDS_BETWEEN, left - RENEWAL_SECONDS_AHEAD)
 
-    def not_found(self, now: float) -> None:
-        """A search failed."""
+    def not_found(self, failure: StoreFailure, now: float) -> StoreFailure:
+        """A search failed; what that comes to for a request that waits for it.
+
+        Where credentials were found before, whoever has them is away for a while, however it says so, and
+        nothing is set up wrongly.
+        """
         self.is_searching = False
         self._search_at = now + SEARCH_SECONDS_BETWEEN
         self._final_until = float("-inf")
+        return evolve(failure, kind=FailureKind.UNREACHABLE) if self.number else failure
 
     def accepted(self, number: int) -> None:
         """The store has done what was asked with these credentials."""

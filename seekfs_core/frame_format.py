@@ -21,5 +21,16 @@ LAST: Final = 200
 MORE: Final = 206
 """More of this item follows. Any other status is that of a problem document: the item has failed."""
 
+
+def is_failure(status: int) -> bool:
+    """Whether a frame says that its item has failed, and earlier frames of it are void."""
+    return 400 <= status <= 599
+
+
+def ends_item(status: int) -> bool:
+    """Whether a frame is the last of its item, or says that it has failed."""
+    return status == LAST or is_failure(status)
+
+
 PAYLOAD_BYTES_MAX: Final = PAGE_SIZE_BYTES_MAX
 """A frame holds at most one page."""

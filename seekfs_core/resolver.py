@@ -66,8 +66,11 @@ WRONG_NAMES_MAX = 10_000
 
 
 KEEPING_MAX = 4
-"""Manifests on their way to this node's disk at once. Where that hangs, newer ones are not kept, rather than
-all of them in memory."""
+"""Manifests on their way to this node's disk at once, as they were stored. Others wait their turn, and are
+kept if they are in memory still when it comes."""
+
+KEEPING_LATER_MAX = 1000
+"""Manifests that wait for that. Where the disk hangs, the oldest are forgotten."""
 
 
 @define(eq=False)
@@ -114,6 +117,7 @@ class ManifestResolver:
     _now: float = field(default=float("-inf"), init=False)
     _closing: bool = field(default=False, init=False)
     _keeping_count: int = field(default=0, init=False)
+    _to_keep: OrderedDict[tuple[str, int], None] = field(factory=OrderedDict, init=False)
     _namespaces: dict[str, _Namespace] = field(factory=dict, init=False)
     _busy: dict[str, _Namespace] = field(factory=dict, init=False)  # Those that something is read of.
     _manifests: OrderedDict[tuple[str, int], Manifest] = field(factory=OrderedDict, init=False)
@@ -151,6 +155,7 @@ class ManifestResolver:
             case KeepingEnded(ns, version):
                 self._namespaces[ns].keeping.remove(version)
                 self._keeping_count -= 1
+                self._keep_next(actions)
                 self._remember_head(self._namespaces[ns], version, actions)
             case ManifestFailed(ns, version, error):
                 self._manifest_failed(ns, version, error, actions)
@@ -461,12 +466,27 @@ class ManifestResolver:
                 actions.append(Resolved(waiter.number, manifest, False))
         if came_from_store:
             # What is not kept is not remembered either: a restart could not serve it.
-            if self._keeping_count < KEEPING_MAX:
-                ns.keeping.add(manifest.version)
-                self._keeping_count += 1
-                actions.append(KeepManifest(ns.name, manifest.version))
+            self._to_keep[ns.name, manifest.version] = None
+            if len(self._to_keep) > KEEPING_LATER_MAX:
+                self._to_keep.popitem(last=False)
+            self._keep_next(actions)
         else:
             self._remember_head(ns, manifest.version, actions)
+
+    def _keep_next(self, actions: list[ResolverAction]) -> None:
+        while self._to_keep and self._keeping_count < KEEPING_MAX:
+            (name, version), _ = self._to_keep.popitem(last=False)
+            manifest = self._in_memory(name, version)
+            if manifest is not None:
+                self._namespaces[name].keeping.add(version)
+                self._keeping_count += 1
+                actions.append(KeepManifest(manifest))
+
+    def _in_memory(self, name: str, version: int) -> Manifest | None:
+        current = self._namespaces[name].current if name in self._namespaces else None
+        if current is not None and current.version == version:
+            return current
+        return self._manifests.get((name, version))
 
     def _remember_head(self, ns: _Namespace, version: int, actions: list[ResolverAction]) -> None:
         if ns.kept < version <= ns.floor:

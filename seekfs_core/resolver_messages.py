@@ -151,10 +151,9 @@ class ServeCurrent:
 
 @frozen
 class KeepManifest:
-    """Keep on this node, as it was stored, a manifest that has just come from the store; if there is room."""
+    """Keep on this node, as it was stored, a manifest that came from the store; if there is room."""
 
-    ns: str
-    version: int
+    manifest: Manifest
 
 
 @frozen

@@ -12,6 +12,10 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from attrs import evolve
+
+from seekfs_core.errors import FailureKind, StoreFailure
+
 CLOCK_ERROR_SECONDS_MIN = 60.0
 """A clock that is off by less is not what a store complains of: the ``Date`` of an answer has whole seconds,
 and has been on its way for some."""
@@ -32,14 +36,17 @@ _CREDENTIALS_STALE: Final = frozenset(
 _CLOCK_WRONG: Final = "RequestTimeTooSkewed"
 
 
-def remedy_of(status: int | None, code: str | None, clock_error_seconds: float | None) -> Remedy | None:
+def remedy_of(
+    status: int | None, code: str | None, clock_error_seconds: float | None, *, can_renew: bool
+) -> Remedy | None:
     """What puts a refused request right; None where signing it anew would not.
 
     ``clock_error_seconds`` is the store's time less that of the clock that it was signed by; None where the
     store has not said. An answer to HEAD has no body and so no code; its ``Date`` still tells of the clock.
+    ``can_renew``: whether the credentials are of those that are looked for, and not configured.
     """
     if code in _CREDENTIALS_STALE:
-        return Remedy.RENEW_CREDENTIALS
+        return Remedy.RENEW_CREDENTIALS if can_renew else None
     if clock_error_seconds is None:
         return None
     error = abs(clock_error_seconds)
@@ -48,3 +55,14 @@ def remedy_of(status: int | None, code: str | None, clock_error_seconds: float |
     if code is None and status == 403 and error >= CLOCK_ERROR_SECONDS_PLAIN:
         return Remedy.CORRECT_CLOCK
     return None
+
+
+def put_right(refusal: StoreFailure) -> StoreFailure:
+    """What a refusal comes to once what was wrong with the signature is right: signed anew it may pass."""
+    return evolve(refusal, kind=FailureKind.STALE_SIGNATURE)
+
+
+def not_put_right(refusal: StoreFailure, search: StoreFailure) -> StoreFailure:
+    """What a refusal comes to where looking for other credentials failed with ``search``: it may pass if
+    that may, since the request itself would be signed right then."""
+    return evolve(refusal, kind=search.kind, detail=f"{refusal.detail}; {search.detail}")

@@ -30,6 +30,9 @@ STATUS_KINDS: Final = {
 }
 
 CODE_KINDS: Final = {
+    "ConditionalRequestConflict": FailureKind.PRECONDITION,
+    "NoSuchUpload": FailureKind.MISSING,
+    "PreconditionFailed": FailureKind.PRECONDITION,
     "AuthorizationHeaderMalformed": FailureKind.REDIRECTED,  # signed for another region
     "ExpiredToken": FailureKind.DENIED,
     "ExpiredTokenException": FailureKind.DENIED,
@@ -69,6 +72,11 @@ def is_length_believed(length: int | None, *, is_chunked: bool) -> bool:
     """Whether the length of an answer's body is to be relied on: without one, and where it comes in chunks
     that need not add up to it, nobody could tell a body that was cut from a whole one."""
     return length is not None and not is_chunked
+
+
+def is_upload_forgotten(code: str | None) -> bool:
+    """Whether a 404 to the abort of an upload says that there is none: nothing is left of it to forget."""
+    return code in (None, "NoSuchUpload", "NoSuchKey")
 
 
 def was_bucket_there(code: str | None) -> bool:

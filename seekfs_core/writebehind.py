@@ -94,6 +94,10 @@ class WriteBehind:
         """Bytes of the pages that are queued or being written."""
         return sum(self._lengths.values())
 
+    def __contains__(self, key: PageKey) -> bool:
+        """Whether a page waits, or is being written."""
+        return key in self._lengths
+
     @property
     def is_flushed(self) -> bool:
         """After ``Closing``: nothing waits any more, and what is still being written has had its time."""

@@ -222,7 +222,7 @@ def body_of(response: requests.Response, url: str) -> Body:
 def read_frame(body: Body, index: int, url: str) -> Frame:
     """The next frame of item ``index``, its payload verified."""
     status, crc, length = frame_format.HEADER.unpack(body.read_exactly(frame_format.HEADER.size))
-    known = status in (frame_format.LAST, frame_format.MORE) or 400 <= status <= 599
+    known = status == frame_format.MORE or frame_format.ends_item(status)
     if not known or length > frame_format.PAYLOAD_BYTES_MAX:
         raise BadAnswer(
             f"{url} sent a frame of status {status} and {length} bytes for item {index}", item=index, url=url

@@ -192,16 +192,14 @@ class Client:
         """
         pieces: list[bytes] = []
         for frame in self.frames(ns, items, version):
-            match frame.status:
-                case 206:
-                    pieces.append(frame.payload)
-                case 200:
-                    pieces.append(frame.payload)
-                    yield frame.index, b"".join(pieces)
-                    pieces = []
-                case status:
-                    pieces = []
-                    yield frame.index, problem_error(frame.payload, status, f"{self.base_url}/readv", None)
+            if frame_format.is_failure(frame.status):
+                pieces = []
+                yield frame.index, problem_error(frame.payload, frame.status, f"{self.base_url}/readv", None)
+                continue
+            pieces.append(frame.payload)
+            if frame_format.ends_item(frame.status):
+                yield frame.index, b"".join(pieces)
+                pieces = []
 
     def frames(self, ns: str, items: Sequence[Item], version: int | None = None) -> Iterator[Frame]:
         """Every frame of a batch as it arrives, verified, at most one page of memory at a time.
@@ -219,7 +217,7 @@ class Client:
             while index < len(items):
                 frame = read_frame(body, index, url)
                 yield frame
-                index += frame.status != 206
+                index += frame_format.ends_item(frame.status)
             if body.read(1):
                 raise BadAnswer(f"{url} goes on after the last of {len(items)} items")
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
+from seekfs_core.manifest import PAGE_SIZE_BYTES_MIN
 from seekfs_core.names import VERSION_MAX, namespace_fault
 
 KIB = 1 << 10
@@ -26,7 +27,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 UNIT_NAMES = {MIB: "MiB", GIB: "GiB"}
 
-SIZE_BYTES_MIN = 64 * KIB
+SIZE_BYTES_MIN = PAGE_SIZE_BYTES_MIN
 """The smallest page: whatever holds pages, or asks for some, is no smaller."""
 
 SIZE_BYTES_MAX = 1 << 60

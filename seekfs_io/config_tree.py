@@ -15,6 +15,7 @@ import attrs
 from attrs import Factory, field, frozen
 
 from seekfs_core.budget import GetBudget
+from seekfs_core.manifest import PAGE_SIZE_BYTES_MAX, PAGE_SIZE_BYTES_MIN, PAGE_SIZE_BYTES_MULTIPLE
 from seekfs_core.memory_layout import memory_ceiling_of
 from seekfs_core.retry import RetryPolicy
 from seekfs_io.config_rules import (
@@ -60,7 +61,14 @@ class L2Config:
 class CacheConfig:
     """Sizes are as asked for; the ``*_bytes`` properties are what they come to."""
 
-    slab_size_mib: float = _key(8, number(1 / 16, 64, multiple=(4096 / MIB, "4 KiB (0.00390625)")))
+    slab_size_mib: float = _key(
+        8,
+        number(
+            PAGE_SIZE_BYTES_MIN / MIB,
+            PAGE_SIZE_BYTES_MAX / MIB,
+            multiple=(PAGE_SIZE_BYTES_MULTIPLE / MIB, "4 KiB (0.00390625)"),
+        ),
+    )
     l1_memory_gib: float = _key(32, size(GIB))
     l2_ssd_gib: float = _key(512, size(GIB))
     inflight_mib: float = _key(256, size(MIB))

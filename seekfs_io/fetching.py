@@ -395,8 +395,11 @@ class Fetcher:
 
     def _offer_write(self, key: PageKey, buffer: PageBuffer) -> list[Callable[[], None]]:
         """Offer to write-behind a page that is held for it once."""
-        self._to_write.setdefault(key, buffer)
-        return self._feed_writes(PageVerified(key, buffer.length), buffer)
+        is_first = self._to_write.setdefault(key, buffer) is buffer
+        jobs = self._feed_writes(PageVerified(key, buffer.length), buffer)
+        if is_first and key not in self._write_behind:
+            self._to_write.pop(key, None)  # Nobody will write it.
+        return jobs
 
     def _feed_writes(self, event: WriteEvent, offered: PageBuffer | None = None) -> list[Callable[[], None]]:
         """``offered`` is the buffer of the page that ``event`` offers."""

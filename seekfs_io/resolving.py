@@ -23,7 +23,7 @@ from seekfs_core.closing import THREADS_SECONDS_MAX
 from seekfs_core.errors import SeekfsError, StoreFailure, bug_of, error_of, is_absence
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
-from seekfs_core.manifest_format import decode_manifest
+from seekfs_core.manifest_format import decode_manifest, pack_manifest
 from seekfs_core.names import HEAD_BYTES_MAX, head_key, manifest_key, parse_head
 from seekfs_core.patience import Patience
 from seekfs_core.resolver import ManifestResolver
@@ -101,6 +101,8 @@ class Resolving:
         self._pool = DaemonPool("seekfs-shelf", SHELF_THREADS)
         # A disk that hangs takes this thread, and none that makes requests to the store.
         self._keepers = DaemonPool("seekfs-keep", 1)
+        self._keeping = 0
+        self._kept = threading.Condition(self._lock)
         self._tell(Restored(shelf.heads()))
         self._timer = threading.Thread(target=self._keep_time, name="seekfs-resolver", daemon=True)
         self._timer.start()
@@ -148,8 +150,10 @@ class Resolving:
         self._pool.close(THREADS_SECONDS_MAX)
 
     def await_kept(self, timeout_seconds: float) -> None:
-        """Until what was read is on the shelf, or the bound has passed. After ``close``."""
-        self._keepers.close(timeout_seconds)
+        """Until what was read is on the shelf, and remembered, or the bound has passed. After ``close``."""
+        with self._lock:
+            self._kept.wait_for(lambda: not self._keeping, timeout_seconds)
+        self._keepers.close(THREADS_SECONDS_MAX)
 
     # --- the machine ------------------------------------------------------------------------
 
@@ -175,10 +179,11 @@ class Resolving:
                 case ServeCurrent(manifest, until):
                     resolution = Resolution(manifest.ns, manifest.version, manifest, False)
                     self._serving[manifest.ns] = (until, resolution)
-                case KeepManifest(ns, version):
-                    jobs.append(partial(self._keep, ns, version, self._to_keep.pop((ns, version))))
+                case KeepManifest(manifest):
+                    stored = self._to_keep.get((manifest.ns, manifest.version))
+                    self._keep_soon(partial(self._keep, manifest, stored), jobs)
                 case KeepHead(ns, version):
-                    jobs.append(partial(self._keepers.submit, partial(self._shelf.keep_head, ns, version)))
+                    self._keep_soon(partial(self._shelf.keep_head, ns, version), jobs)
         self._alarm.notify_all()
         return jobs
 
@@ -269,14 +274,27 @@ class Resolving:
             with self._lock:
                 self._to_keep.pop((ns, version), None)
 
-    def _keep(self, ns: str, version: int, stored: bytes) -> None:
-        def put_on_shelf() -> None:
-            try:
-                self._shelf.keep(ns, version, stored)
-            finally:
-                self._tell(KeepingEnded(ns, version))
+    def _keep_soon(self, job: Callable[[], None], jobs: list[Callable[[], None]]) -> None:
+        """Have ``job`` done by the keepers; under the lock, submitted without it."""
 
-        self._keepers.submit(put_on_shelf)
+        def run() -> None:
+            try:
+                job()
+            finally:
+                with self._lock:
+                    self._keeping -= 1
+                    self._kept.notify_all()
+
+        self._keeping += 1
+        jobs.append(partial(self._keepers.submit, run))
+
+    def _keep(self, manifest: Manifest, stored: bytes | None) -> None:
+        try:
+            if stored is None:  # It had to wait its turn.
+                stored = pack_manifest(manifest, max_bytes=self._manifest_bytes_max)
+            self._shelf.keep(manifest.ns, manifest.version, stored)
+        finally:
+            self._tell(KeepingEnded(manifest.ns, manifest.version))
 
     def _decode(self, stored: bytes, ns: str, version: int) -> Manifest:
         """Raises ``SeekfsError`` and nothing else: whoever waits for a manifest has to hear of it."""

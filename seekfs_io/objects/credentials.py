@@ -22,7 +22,7 @@ from datetime import datetime
 from typing import assert_never
 
 import botocore.session
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 from botocore import exceptions
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
@@ -209,8 +209,7 @@ class CredentialChain:
                 state.life.found(left, now, is_same=is_same)
                 state.held = search.outcome = Held(state.life.number, found.keys)
             else:
-                search.outcome = _having_had(state.held, found)
-                state.life.not_found(now)
+                search.outcome = state.life.not_found(found, now)
             are_good = state.life.is_good(now)
         search.over.set()
         if isinstance(found, StoreFailure) and are_good:
@@ -224,13 +223,6 @@ def _run(job: Callable[[], None] | None) -> None:
         threading.Thread(target=job, name="seekfs-credentials", daemon=True).start()
     except RuntimeError:
         job()  # The system gives no more threads: this one waits then, and nobody for ever.
-
-
-def _having_had(held: Held | None, failure: StoreFailure) -> StoreFailure:
-    """A chain that knew credentials once has lost its source for a while, and is not set up wrongly."""
-    if held is None:
-        return failure
-    return evolve(failure, kind=FailureKind.UNREACHABLE)
 
 
 def look_up() -> Found:

@@ -29,6 +29,7 @@ from seekfs_core.store_answers import (
     is_contradicted,
     is_length_believed,
     is_range_asked_for,
+    is_upload_forgotten,
     was_bucket_there,
 )
 from seekfs_io.config import ConfigError, S3Config
@@ -282,8 +283,11 @@ class SdkStore:
         return child_text(document, "ETag")
 
     def abort_upload(self, key: str, upload: str) -> None:
-        # 404: it is gone already, which is what was wanted.
-        self._call("DELETE", key, query={"uploadId": upload}, expect=(200, 204, 404))
+        answer = self._call("DELETE", key, query={"uploadId": upload}, expect=(200, 204, 404))
+        if answer.status == 404:
+            failure = self._failure("DELETE", answer, conditional=False)
+            if not is_upload_forgotten(failure.code):
+                raise StoreError(failure)
 
     def create_bucket(self) -> bool:
         if self._call("HEAD", "", expect=(200, 404)).status == 200:

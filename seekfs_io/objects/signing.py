@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping
 from typing import assert_never
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
-from seekfs_core.errors import FailureKind, StoreFailure
-from seekfs_core.signatures import Remedy, remedy_of
+from seekfs_core.errors import StoreFailure
+from seekfs_core.signatures import Remedy, not_put_right, put_right, remedy_of
 from seekfs_io.config import S3Config
 from seekfs_io.objects.base import StoreError
 from seekfs_io.objects.credentials import CredentialChain, Held
@@ -202,7 +202,8 @@ class Signer:
             return failure
         local = self.clock()
         error = None if store_time is None else store_time - (local + signed.clock_offset_seconds)
-        match remedy_of(failure.status, failure.code, error):
+        can_renew = signed.held is not self._fixed
+        match remedy_of(failure.status, failure.code, error, can_renew=can_renew):
             case None:
                 return failure
             case Remedy.CORRECT_CLOCK:
@@ -210,15 +211,13 @@ class Signer:
                 self._correct_clock(signed, store_time - local)
             case Remedy.RENEW_CREDENTIALS:
                 try:
-                    if signed.held is self._fixed or not self._chain.replaced(signed.held):
+                    if not self._chain.replaced(signed.held):
                         return failure
                 except StoreError as none:
-                    return evolve(
-                        failure, kind=none.failure.kind, detail=f"{failure.detail}; {none.failure.detail}"
-                    )
+                    return not_put_right(failure, none.failure)
             case remedy:
                 assert_never(remedy)
-        return evolve(failure, kind=FailureKind.STALE_SIGNATURE)
+        return put_right(failure)
 
     def _correct_clock(self, signed: Signed, offset_seconds: float) -> None:
         with self._lock:

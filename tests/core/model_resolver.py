@@ -167,7 +167,8 @@ class WatchedResolver:
                 assert (ns, version) in self.looking_for_copies, "the store is asked without looking here"
                 self.looking_for_copies.remove((ns, version))
                 self.from_store.add((ns, version))
-            case KeepManifest(ns, version):
+            case KeepManifest(manifest):
+                ns, version = manifest.ns, manifest.version
                 assert (ns, version) in self.from_store, "a copy is kept again"
                 self.from_store.remove((ns, version))
                 assert version in self.of(ns).read, "nobody knows that it is good"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from seekfs_core.credentials import CredentialLife, Refused, Use
+from seekfs_core.errors import FailureKind, StoreFailure
+
+NONE = StoreFailure(kind=FailureKind.DENIED, detail="no credentials")
 
 
 def found(life: CredentialLife, seconds_left: float | None, now: float, *, is_same: bool = False) -> None:
@@ -16,7 +19,7 @@ def test_nothing_is_signed_before_something_is_found() -> None:
     assert not life.is_good(0.0)
     life.search_begun()
     assert life.use(0.0) is Use.ONCE_FOUND
-    life.not_found(1.0)
+    life.not_found(NONE, 1.0)
     # No pause: somebody waits, and the pauses between its requests are the retry policy's.
     assert life.use(1.0) is Use.ONCE_FOUND
     found(life, None, 2.0)
@@ -53,7 +56,7 @@ def test_a_renewal_that_fails_is_tried_again_after_a_while() -> None:
     life = CredentialLife()
     found(life, 900.0, 0.0)
     life.search_begun()
-    life.not_found(100.0)
+    life.not_found(NONE, 100.0)
     assert life.use(159.0) is Use.AT_HAND
     assert life.use(160.0) is Use.AT_HAND_AND_SEARCH
     assert life.use(900.0) is Use.ONCE_FOUND
@@ -109,5 +112,15 @@ def test_a_search_that_failed_is_not_held_against_what_is_refused() -> None:
     found(life, None, 0.0)
     assert life.refused(1, 1.0) is Refused.SEARCH
     life.search_begun()
-    life.not_found(2.0)
+    life.not_found(NONE, 2.0)
     assert life.refused(1, 3.0) is Refused.SEARCH
+
+
+def test_a_search_that_finds_nothing_is_final_only_where_there_never_was_anything() -> None:
+    life = CredentialLife()
+    life.search_begun()
+    assert life.not_found(NONE, 1.0) is NONE
+    found(life, 10.0, 2.0)
+    life.search_begun()
+    away = life.not_found(NONE, 20.0)
+    assert (away.kind, away.detail) == (FailureKind.UNREACHABLE, NONE.detail)

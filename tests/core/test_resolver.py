@@ -92,7 +92,7 @@ def test_a_manifest_from_the_store_is_kept_before_its_head_is_remembered() -> No
     watched.feed(ResolveWanted(1, "dev", None))
     watched.feed(HeadRead("dev", 2))
     assert watched.feed(NotKept("dev", 2)) == (FetchManifest("dev", 2),)
-    assert watched.feed(ManifestRead(V2))[-1] == KeepManifest("dev", 2)
+    assert watched.feed(ManifestRead(V2))[-1] == KeepManifest(V2)
     with pytest.raises(ContractViolation):
         watched.resolver.feed(KeepingEnded("dev", 1), watched.now)
     assert watched.feed(KeepingEnded("dev", 2)) == (KeepHead("dev", 2),)
@@ -100,7 +100,7 @@ def test_a_manifest_from_the_store_is_kept_before_its_head_is_remembered() -> No
         watched.resolver.feed(KeepingEnded("dev", 2), watched.now)
 
 
-def test_a_disk_that_keeps_nothing_does_not_fill_memory_with_what_waits_for_it() -> None:
+def test_so_many_manifests_are_kept_at_once_and_the_others_when_their_turn_comes() -> None:
     watched = make()
     watched.feed(Restored({"dev": 100}))
     kept: list[ResolverAction] = []
@@ -108,12 +108,22 @@ def test_a_disk_that_keeps_nothing_does_not_fill_memory_with_what_waits_for_it()
         watched.feed(ResolveWanted(version, "dev", version))
         watched.feed(NotKept("dev", version))
         kept += watched.feed(ManifestRead(manifest(version)))[1:]
-    assert kept == [KeepManifest("dev", version) for version in range(1, KEEPING_MAX + 1)]
-    # Once it goes on, what comes then is kept again.
-    watched.feed(KeepingEnded("dev", 1))
-    watched.feed(ResolveWanted(99, "dev", 99))
-    watched.feed(NotKept("dev", 99))
-    assert watched.feed(ManifestRead(manifest(99)))[1:] == (KeepManifest("dev", 99),)
+    assert kept == [KeepManifest(manifest(version)) for version in range(1, KEEPING_MAX + 1)]
+    assert watched.feed(KeepingEnded("dev", 2)) == (KeepManifest(manifest(KEEPING_MAX + 1)),)
+    assert watched.feed(KeepingEnded("dev", 1)) == (KeepManifest(manifest(KEEPING_MAX + 2)),)
+    assert watched.feed(KeepingEnded("dev", 3)) == ()
+
+
+def test_a_disk_that_hangs_fills_memory_with_nothing_that_waits_for_it() -> None:
+    """What is in memory no more when its turn comes is not kept."""
+    watched = make()
+    watched.feed(Restored({"dev": 100}))
+    for version in range(1, KEEPING_MAX + MANIFESTS_KEPT_MAX + 3):
+        watched.feed(ResolveWanted(version, "dev", version))
+        watched.feed(NotKept("dev", version))
+        watched.feed(ManifestRead(manifest(version)))
+    # Versions 5 and 6 were let go of since.
+    assert watched.feed(KeepingEnded("dev", 1)) == (KeepManifest(manifest(KEEPING_MAX + 3)),)
 
 
 def test_an_old_version_that_was_fetched_is_kept_and_moves_no_head() -> None:
@@ -121,7 +131,7 @@ def test_an_old_version_that_was_fetched_is_kept_and_moves_no_head() -> None:
     watched.feed(Restored({"dev": 2}))
     watched.feed(ResolveWanted(1, "dev", 1))
     watched.feed(NotKept("dev", 1))
-    assert watched.feed(ManifestRead(V1)) == (Resolved(1, V1, False), KeepManifest("dev", 1))
+    assert watched.feed(ManifestRead(V1)) == (Resolved(1, V1, False), KeepManifest(V1))
     assert watched.feed(KeepingEnded("dev", 1)) == ()
 
 

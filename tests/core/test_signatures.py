@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
-from seekfs_core.signatures import Remedy, remedy_of
+from seekfs_core.errors import FailureKind, StoreFailure
+from seekfs_core.signatures import Remedy, not_put_right, put_right, remedy_of
 
 RENEW, CORRECT = Remedy.RENEW_CREDENTIALS, Remedy.CORRECT_CLOCK
 
@@ -42,4 +44,14 @@ RENEW, CORRECT = Remedy.RENEW_CREDENTIALS, Remedy.CORRECT_CLOCK
 def test_what_puts_a_refused_request_right(
     status: int, code: str | None, clock_error: float | None, remedy: Remedy | None
 ) -> None:
-    assert remedy_of(status, code, clock_error) is remedy
+    assert remedy_of(status, code, clock_error, can_renew=True) is remedy
+    # Credentials that were configured are all that there are.
+    assert remedy_of(status, code, clock_error, can_renew=False) is (None if remedy is RENEW else remedy)
+
+
+def test_what_a_refusal_comes_to() -> None:
+    refusal = StoreFailure(kind=FailureKind.DENIED, detail="expired", status=400, code="ExpiredToken")
+    assert put_right(refusal) == evolve(refusal, kind=FailureKind.STALE_SIGNATURE)
+    for kind in (FailureKind.UNREACHABLE, FailureKind.DENIED):
+        search = StoreFailure(kind=kind, detail="nobody answers")
+        assert not_put_right(refusal, search) == evolve(refusal, kind=kind, detail="expired; nobody answers")

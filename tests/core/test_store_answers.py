@@ -10,6 +10,7 @@ from seekfs_core.store_answers import (
     is_contradicted,
     is_length_believed,
     is_range_asked_for,
+    is_upload_forgotten,
     kind_of_answer,
     was_bucket_there,
 )
@@ -34,6 +35,9 @@ from seekfs_core.store_answers import (
         (301, "PermanentRedirect", False, FailureKind.REDIRECTED),
         (400, "AuthorizationHeaderMalformed", False, FailureKind.REDIRECTED),
         (412, "PreconditionFailed", True, FailureKind.PRECONDITION),
+        (200, "PreconditionFailed", True, FailureKind.PRECONDITION),
+        (200, "ConditionalRequestConflict", True, FailureKind.PRECONDITION),
+        (200, "NoSuchUpload", True, FailureKind.MISSING),
         (409, "ConditionalRequestConflict", True, FailureKind.PRECONDITION),
         (409, "BucketAlreadyExists", False, FailureKind.BAD_ANSWER),
         (416, "InvalidRange", False, FailureKind.BAD_ANSWER),
@@ -43,6 +47,14 @@ from seekfs_core.store_answers import (
 )
 def test_what_an_answer_means(status: int, code: str | None, conditional: bool, kind: FailureKind) -> None:
     assert kind_of_answer(status, code, conditional=conditional) is kind
+
+
+@pytest.mark.parametrize(
+    ("code", "forgotten"),
+    [(None, True), ("NoSuchUpload", True), ("NoSuchKey", True), ("NoSuchBucket", False)],
+)
+def test_an_upload_that_is_not_there_needs_no_abort(code: str | None, forgotten: bool) -> None:
+    assert is_upload_forgotten(code) is forgotten
 
 
 def test_which_answer_to_a_range_is_believed() -> None:
