@@ -44,6 +44,16 @@ class DaemonFactory(Protocol):
     ) -> Daemon: ...
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="the long variants of tests that have one")
+
+
+@pytest.fixture
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether a test that has a long variant is to be that one."""
+    return bool(request.config.getoption("--soak"))
+
+
 @pytest.fixture(scope="session")
 def seaweed() -> Iterator[DevServer]:
     """The S3 server: ``endpoint``, ``s3_port``, ``bucket``, ``s3_config(...)``."""
