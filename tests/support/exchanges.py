@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import parse_qsl, unquote
 
 from attrs import define, frozen
 
 from tests.support.wire import Answer, Head
+
+BODY_START_BYTES: Final = 64
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 
@@ -25,6 +27,9 @@ class Plan:
     drop: Literal["request", "answer"] | None = None
     """``request``: the connection is closed before the store hears of it; ``answer``: after the store
     has done the work."""
+
+    change_request: Callable[[Head], Head] | None = None
+    """What the store hears in place of the request's head; its body is framed as the client has said."""
 
     meanwhile: Callable[[], object] | None = None
     """Called before the store hears of the request."""
@@ -56,7 +61,13 @@ class Exchange:
     request: Head
     started: float
     status: int | None = None
+    is_held: bool = False
+    """By one of its plan's events, now."""
+
     body_bytes_received: int = 0
+    body_start: bytes = b""
+    """The first ``BODY_START_BYTES`` of what the client has sent."""
+
     bytes_sent: int = 0
     """Of the answer's body, handed to the client's connection: at least what the client has."""
 

@@ -13,7 +13,7 @@ its own. Every request is recorded (``Exchange``) and may be given a ``Plan``, w
 
 The steps of an exchange, and where a plan takes hold:
 
-    request head read → hold_request → answer | drop="request" → meanwhile → request body forwarded
+    request head read → hold_request → answer | drop="request" → meanwhile → head changed, body forwarded
     → upstream's head read → drop="answer" → delay, hold_head → head changed → head sent, or cut
     → body: flipped, held, cut, each at its byte
 
@@ -39,7 +39,7 @@ from typing import Self
 from attrs import define, field
 
 from seekfs_io.devserver import free_ports
-from tests.support.exchanges import Exchange, Match, Plan
+from tests.support.exchanges import BODY_START_BYTES, Exchange, Match, Plan
 from tests.support.wire import Answer, Head, body, expect, read_head
 
 __all__ = ["Answer", "Exchange", "Head", "Match", "PassThrough", "Plan"]
@@ -312,7 +312,7 @@ class PassThrough:
         self, exchange: Exchange, client: socket.socket, requests: io.BufferedReader, upstream: _Upstream
     ) -> bool:
         plan = exchange.plan or Plan()
-        self._hold(plan.hold_request)
+        self._hold(exchange, plan.hold_request)
         if plan.drop == "request":
             raise _Ended("dropped")
         if plan.answer is not None:
@@ -322,15 +322,16 @@ class PassThrough:
             return True
         if plan.meanwhile is not None:
             plan.meanwhile()
-        send = upstream.begin(exchange.request.without("Expect"))
+        request = exchange.request if plan.change_request is None else plan.change_request(exchange.request)
+        send = upstream.begin(request.without("Expect"))
         expect(exchange.request, client)
         self._receive(exchange, requests, send)
         answer = upstream.read_head()
         if plan.drop == "answer":
             raise _Ended("dropped")
         if plan.delay_seconds:
-            self._hold(threading.Event(), plan.delay_seconds)
-        self._hold(plan.hold_head)
+            self._hold(exchange, threading.Event(), plan.delay_seconds)
+        self._hold(exchange, plan.hold_head)
         head = answer if plan.change_head is None else plan.change_head(answer)
         if plan.cut_head_at is not None:
             self._send(exchange, client, head.encode()[: plan.cut_head_at])
@@ -346,6 +347,8 @@ class PassThrough:
     ) -> None:
         for raw, payload in body(exchange.request, requests, to_end=False):
             send(raw)
+            if payload and len(exchange.body_start) < BODY_START_BYTES:
+                exchange.body_start = (exchange.body_start + raw)[:BODY_START_BYTES]
             exchange.body_bytes_received += payload
 
     def _send_own(self, exchange: Exchange, client: socket.socket, answer: Answer) -> None:
@@ -376,7 +379,7 @@ class PassThrough:
                         data[offset - exchange.bytes_sent] ^= 0xFF
             self._send_to_stops(exchange, client, data, payload, stops)
         if stops and stops[0][0] == exchange.bytes_sent:
-            self._stop(stops.pop(0)[1])
+            self._stop(exchange, stops.pop(0)[1])
 
     def _send_to_stops(
         self,
@@ -391,13 +394,13 @@ class PassThrough:
             before = max(0, offset - exchange.bytes_sent)
             self._send(exchange, client, data[:before], before)
             data, payload = data[before:], payload - before
-            self._stop(event)
+            self._stop(exchange, event)
         self._send(exchange, client, data, payload)
 
-    def _stop(self, event: threading.Event | None) -> None:
+    def _stop(self, exchange: Exchange, event: threading.Event | None) -> None:
         if event is None:
             raise _Ended("cut")
-        self._hold(event)
+        self._hold(exchange, event)
 
     def _send(
         self, exchange: Exchange, client: socket.socket, data: bytes | memoryview, payload: int = 0
@@ -421,14 +424,17 @@ class PassThrough:
             exchange.status = status
             self._changed.notify_all()
 
-    def _hold(self, event: threading.Event | None, seconds: float | None = None) -> None:
+    def _hold(self, exchange: Exchange, event: threading.Event | None, seconds: float | None = None) -> None:
         if event is None:
             return
         with self._changed:
             self._held.add(event)
+            exchange.is_held = True
+            self._changed.notify_all()
         event.wait(seconds)
         with self._changed:
             self._held.discard(event)
+            exchange.is_held = False
         if not self._up:
             raise _Closed
 

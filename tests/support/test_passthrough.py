@@ -62,6 +62,7 @@ def test_it_is_transparent_and_records(passthrough: PassThrough, through: Object
         ("PUT", f"{key}2", None, 200, 0),
     ]
     assert passthrough.exchanges[3].body_bytes_received == len(CONTENT)
+    assert passthrough.exchanges[3].body_start == CONTENT[:64]
     assert passthrough.exchanges[4].query["prefix"] == key
     assert len(passthrough.gets()) == 2
     passthrough.wait_until(lambda: {each.outcome for each in passthrough.exchanges} == {"done"})
