@@ -18,7 +18,7 @@ What it guarantees:
 * a reader that leaves fails nobody; a GET that nobody wants any more is not started;
 * pages that arrived before a GET failed are kept: the retry asks for the rest;
 * a GET of which a page takes longer than ``page_seconds_max`` is broken off, however little of it trickles
-  in, so that it keeps its pages from nobody.
+  in, so that it keeps its pages from nobody; and so is a call of which a piece does.
 
 **Room.** A GET reserves the bytes of its pages when it starts and keeps them over its retries.
 What was delivered belongs to the driver, which says ``RoomReturned`` when the last holder of a
@@ -58,6 +58,7 @@ from seekfs_core.fetch_messages import (
     CallEnded,
     CallFailed,
     CallLeft,
+    CallMoved,
     CallNotMade,
     CallWanted,
     Closing,
@@ -145,7 +146,7 @@ class FetchScheduler:
         self._now = self.started_at
         self._slots = RequestSlots(self.budget, self.limits.inflight_gets_max, self.started_at)
         self._room = Room(self.limits.room_bytes_max)
-        self._calls = Calls(self.retry, self.rng)
+        self._calls = Calls(self.retry, self.rng, self.limits.page_seconds_max)
 
     def feed(self, event: FetchEvent, now: float) -> tuple[FetchAction, ...]:
         """One event in, the actions it calls for out; see ``seekfs_core.machine``."""
@@ -179,6 +180,8 @@ class FetchScheduler:
                 self._get_ended(get, now)
             case GetFailed(get, failure):
                 self._get_failed(get, failure, now, actions)
+            case CallMoved(call):
+                self._calls.moved(call, now)
             case CallEnded(call):
                 self._call_ended(call, now)
             case CallFailed(call, failure):
@@ -195,7 +198,7 @@ class FetchScheduler:
         return tuple(actions)
 
     def next_deadline(self) -> float | None:
-        """When budget comes back for what waits for it, a retry is due, a page is late, a reader quiet."""
+        """When budget comes back for what waits for it, a retry is due, an answer is late, a reader quiet."""
         times = [self._slots.next_deadline(), self._calls.next_due(), self._waits.next_deadline()]
         times += (get.due for get in self._resting)
         times += (get.page_due for get in self._gets.values())
@@ -345,7 +348,7 @@ class FetchScheduler:
         if self._calls.queued:
             self._slots.start(now)
             self._calls_started += 1
-            actions.append(self._calls.start_next())
+            actions.append(self._calls.start_next(now))
         elif self._retry_queue:
             self._start_get(self._retry_queue.popleft(), now, actions)
         else:
@@ -473,6 +476,7 @@ class FetchScheduler:
                 detail = f"GET was broken off: page {get.arrived_stop} took more than {seconds:g} seconds"
                 late = StoreFailure(kind=FailureKind.TIMED_OUT, detail=detail)
                 actions.append(BreakOffGet(get.number, late))
+        actions.extend(self._calls.break_off_late(now))
 
     def _get_ended(self, number: int, now: float) -> None:
         get = self._get(number, "ended")

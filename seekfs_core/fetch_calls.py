@@ -1,7 +1,8 @@
 """Calls: requests of the fetch scheduler that bring no pages (``seekfs_core.fetch``).
 
 HEAD of a namespace, a manifest, a look at an object: their answers are opaque here. A call is known from
-when it is wanted until it has an outcome; nobody is told of the outcome once its last waiter has left.
+when it is wanted until it has an outcome; nobody is told of the outcome once its last waiter has left. One
+that trickles is broken off, as a GET is, and made again.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections import deque
 
 from attrs import define, evolve, field
 
-from seekfs_core.errors import ContractViolation, StoreFailure
-from seekfs_core.fetch_messages import FailCall, StartCall
+from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure
+from seekfs_core.fetch_messages import BreakOffCall, FailCall, StartCall
 from seekfs_core.fetch_work import Call, after_attempts
 from seekfs_core.retry import RetryPolicy
 
@@ -23,6 +24,7 @@ class Calls:
 
     retry: RetryPolicy
     rng: random.Random
+    piece_seconds_max: float
     _calls: dict[int, Call] = field(factory=dict, init=False)
     _queue: deque[Call] = field(factory=deque, init=False)
     _resting: list[Call] = field(factory=list, init=False)
@@ -53,22 +55,38 @@ class Calls:
             self._queue.append(call)
 
     def next_due(self) -> float:
-        """When the first one that rests is made again; infinite where none does."""
-        return min((call.due for call in self._resting), default=float("inf"))
+        """When one that rests is made again, or one in flight is late; infinite if never."""
+        dues = [call.due for call in self._resting]
+        dues += (call.piece_due for call in self._calls.values())
+        return min(dues, default=float("inf"))
 
-    def start_next(self) -> StartCall:
+    def start_next(self, now: float) -> StartCall:
         """Start the first of the queue."""
         call = self._queue.popleft()
         call.attempt += 1
         call.in_flight = True
+        call.piece_due = now + self.piece_seconds_max
         return StartCall(call.number, call.attempt)
+
+    def moved(self, number: int, now: float) -> None:
+        """A piece of an answer has come. Of one that was broken off it is no news."""
+        call = self._in_flight(number)
+        if call.piece_due < float("inf"):
+            call.piece_due = now + self.piece_seconds_max
+
+    def break_off_late(self, now: float) -> list[BreakOffCall]:
+        late = [call for call in self._calls.values() if call.piece_due <= now]
+        for call in late:
+            call.piece_due = float("inf")
+        detail = f"the request was broken off: its answer did not move for {self.piece_seconds_max:g} seconds"
+        failure = StoreFailure(kind=FailureKind.TIMED_OUT, detail=detail)
+        return [BreakOffCall(call.number, failure) for call in late]
 
     def landed(self, number: int) -> Call:
         """A call that is in flight no longer; whether it is over is the caller's to say."""
-        call = self._calls.get(number)
-        if call is None or not call.in_flight:
-            raise ContractViolation(f"call {number} is not in flight")
+        call = self._in_flight(number)
         call.in_flight = False
+        call.piece_due = float("inf")
         return call
 
     def ended(self, call: Call) -> None:
@@ -91,6 +109,12 @@ class Calls:
         for call in wanted:
             self.leave(call.number)
         return [FailCall(call.number, failure) for call in wanted]
+
+    def _in_flight(self, number: int) -> Call:
+        call = self._calls.get(number)
+        if call is None or not call.in_flight:
+            raise ContractViolation(f"call {number} is not in flight")
+        return call
 
     def _forget(self, call: Call) -> None:
         del self._calls[call.number]

@@ -20,7 +20,8 @@ class FetchLimits:
     room_bytes_max: int
     coalesce_bytes: int
     page_seconds_max: float
-    """How long one page of a GET may take: a store that trickles never falls silent."""
+    """How long one page of a GET may take, and one piece of another answer: a store that trickles never falls
+    silent."""
 
     @property
     def ahead_bytes(self) -> int:
@@ -147,6 +148,13 @@ class GetFailed:
 
 
 @frozen
+class CallMoved:
+    """A piece of a call's answer has come."""
+
+    call: int
+
+
+@frozen
 class CallEnded:
     """A call has its answer."""
 
@@ -183,6 +191,7 @@ FetchEvent: TypeAlias = (
     | PageArrived
     | GetEnded
     | GetFailed
+    | CallMoved
     | CallEnded
     | CallFailed
     | CallNotMade
@@ -281,6 +290,14 @@ class BreakOffGet:
 
 
 @frozen
+class BreakOffCall:
+    """Read no further of this call's answer, and report it as failed with this."""
+
+    call: int
+    failure: StoreFailure
+
+
+@frozen
 class DropAhead:
     """Every page that the reader holds for later is to be let go of. Of those that it still waits for,
     ``lost`` will not come."""
@@ -299,6 +316,7 @@ FetchAction: TypeAlias = (
     | GrantRoom
     | RefuseRoom
     | BreakOffGet
+    | BreakOffCall
     | DropAhead
 )
 

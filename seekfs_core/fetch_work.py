@@ -95,7 +95,8 @@ class Call:
     attempt: int = 0
     in_flight: bool = False
     wanted: bool = True
-    due: float = 0.0
+    due: float = 0.0  # When it is made again; resting only.
+    piece_due: float = float("inf")  # When the piece that comes next has taken too long; in flight only.
 
 
 @define(eq=False)

@@ -45,6 +45,7 @@ from seekfs_io.config import Config
 from seekfs_io.fetching import RECEIVE_BYTES, Fetcher
 from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectStat, ReadableStore
+from seekfs_io.objects.whole import Watch
 from seekfs_io.pages import memory_shares, open_page_store, open_shelf
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.ram import RamPages
@@ -239,7 +240,7 @@ class DataPlane:
     def _ask(self, request: Callable[[], AnswerT], key: str) -> AnswerT:
         answers: queue.SimpleQueue[AnswerT | SeekfsError] = queue.SimpleQueue()
 
-        def run() -> Callable[[], None]:
+        def run(_: Watch) -> Callable[[], None]:
             answer = request()
             return lambda: answers.put(answer)
 

@@ -16,6 +16,7 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 from attrs import define, field, frozen
@@ -26,10 +27,12 @@ from seekfs_core.closing import THREADS_SECONDS_MAX
 from seekfs_core.errors import FailureKind, SeekfsError, StoreFailure, bug_of, error_of
 from seekfs_core.fetch import CLOSING, FetchScheduler
 from seekfs_core.fetch_messages import (
+    BreakOffCall,
     BreakOffGet,
     CallEnded,
     CallFailed,
     CallLeft,
+    CallMoved,
     CallNotMade,
     CallWanted,
     Closing,
@@ -71,9 +74,11 @@ from seekfs_core.writebehind import (
     WritePage,
 )
 from seekfs_io.objects.base import ObjectReader, ReadableStore, StoreError
+from seekfs_io.objects.whole import Watch
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
 from seekfs_io.threads import DaemonPool, run_all
+from seekfs_io.transfers import Transfer
 
 log = logging.getLogger("seekfs.fetch")
 
@@ -142,7 +147,7 @@ class Inbox:
 
 @define(eq=False)
 class _Call:
-    run: Callable[[], Callable[[], None]]
+    run: Callable[[Watch], Callable[[], None]]
     failed: Callable[[StoreFailure], None]
 
 
@@ -178,8 +183,8 @@ class Fetcher:
         self._alarm_at: float | None = None
         self._written = threading.Condition(self._lock)
         self._closed = False
-        self._broken_off: dict[int, StoreFailure] = {}
-        self._bodies: dict[int, ObjectReader] = {}
+        self._gets: dict[int, Transfer] = {}
+        self._calls_in_flight: dict[int, Transfer] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._calls: dict[int, _Call] = {}
         self._arrived: dict[tuple[int, int], PageBuffer] = {}
@@ -265,13 +270,13 @@ class Fetcher:
     # --- calls ------------------------------------------------------------------------------
 
     def call(
-        self, run: Callable[[], Callable[[], None]], failed: Callable[[StoreFailure], None]
+        self, run: Callable[[Watch], Callable[[], None]], failed: Callable[[StoreFailure], None]
     ) -> Callable[[], None]:
         """Make a request of another kind, when the budget allows, and again as the policy says.
 
-        ``run`` does the one request on a thread of the pool and returns what to do with its
-        answer; ``failed`` hears of a final failure. Neither is called under a lock. Returns a
-        function that says that nobody wants the answer any more.
+        ``run`` does the one request on a thread of the pool, tells the watch how it comes, and returns
+        what to do with its answer; ``failed`` hears of a final failure. Neither is called under a lock.
+        Returns a function that says that nobody wants the answer any more.
         """
         with self._lock:
             number = next(self._numbers)
@@ -345,9 +350,11 @@ class Fetcher:
             case StartGet():
                 self.counters.gets_by_namespace[action.source.ns] += 1
                 self.counters.bytes_asked_of_store += action.stop - action.start
-                jobs.append(lambda: self._requests.submit(lambda: self._get(action)))
+                get_transfer = self._gets[action.get] = Transfer()
+                jobs.append(lambda: self._requests.submit(lambda: self._get(action, get_transfer)))
             case StartCall(number):
-                jobs.append(lambda: self._requests.submit(lambda: self._run_call(number)))
+                transfer = self._calls_in_flight[number] = Transfer(lambda: self._tell(CallMoved(number)))
+                jobs.append(lambda: self._requests.submit(lambda: self._run_call(number, transfer)))
             case DeliverPage():
                 self._deliver(action, events, jobs)
             case DiscardPage(get, page_id):
@@ -367,9 +374,9 @@ class Fetcher:
             case RefuseRoom(read, length):
                 self._inboxes[read].letters.put(RoomRefused(length))
             case BreakOffGet(get, failure):
-                self._broken_off[get] = failure
-                if (body := self._bodies.get(get)) is not None:
-                    jobs.append(body.abort)
+                jobs.append(partial(self._gets[get].break_off, failure))
+            case BreakOffCall(number, failure):
+                jobs.append(partial(self._calls_in_flight[number].break_off, failure))
             case DropAhead(read, lost):
                 inbox = self._inboxes[read]
                 for buffer in inbox.take_all():
@@ -444,16 +451,16 @@ class Fetcher:
                 jobs = self._feed(Tick()) + self._feed_writes(Tick())
             run_all(jobs)
 
-    def _get(self, get: StartGet) -> None:
+    def _get(self, get: StartGet, transfer: Transfer) -> None:
         """One GET: every page is checked and handed over as soon as it is in."""
         key = get.source.file.storage_key
         outcome: FetchEvent = GetEnded(get.get)
         try:
-            self._check_not_broken_off(get)
+            transfer.moved()
             with self._store.get(key, start=get.start, stop=get.stop) as body:
-                self._receive_pages(get, body)
+                self._receive_pages(get, body, transfer)
         except StoreError as error:
-            failure = self._broken_off.get(get.get, error.failure)
+            failure = transfer.failure_of(error)
             log.info("GET failed: %s", failure.detail, extra={"event": "get_failed", "key": key})
             outcome = GetFailed(get.get, failure)
         except Exception as error:
@@ -461,27 +468,23 @@ class Fetcher:
             log.exception("GET of %r", key)
             outcome = GetFailed(get.get, bug_of(error))
         with self._lock:
-            self._broken_off.pop(get.get, None)
+            del self._gets[get.get]
             jobs = self._feed(outcome)
         run_all(jobs)
 
-    def _receive_pages(self, get: StartGet, body: ObjectReader) -> None:
-        with self._lock:
-            self._bodies[get.get] = body
-            jobs = self._feed(GetOpened(get.get, body.etag, body.size))
-        run_all(jobs)
-        try:
-            for page_id in range(get.page_start, get.page_stop):
-                start, stop = get.source.file.page_extent(page_id)
-                self._receive_page(get, page_id, body, stop - start)
-        finally:
-            with self._lock:
-                del self._bodies[get.get]
+    def _receive_pages(self, get: StartGet, body: ObjectReader, transfer: Transfer) -> None:
+        transfer.opened(body)
+        self._tell(GetOpened(get.get, body.etag, body.size))
+        for page_id in range(get.page_start, get.page_stop):
+            start, stop = get.source.file.page_extent(page_id)
+            self._receive_page(get, page_id, body, stop - start, transfer)
 
-    def _receive_page(self, get: StartGet, page_id: int, body: ObjectReader, length: int) -> None:
+    def _receive_page(
+        self, get: StartGet, page_id: int, body: ObjectReader, length: int, transfer: Transfer
+    ) -> None:
         buffer = self._ram.take(length)
         try:
-            crc = self._receive(get, body, buffer.view)
+            crc = _receive(body, buffer.view, transfer)
         except BaseException:
             # The room of a page that did not come is the scheduler's still: nothing is returned.
             self._ram.release(buffer)
@@ -492,43 +495,29 @@ class Fetcher:
             jobs = self._feed(PageArrived(get.get, page_id, crc))
         run_all(jobs)
 
-    def _receive(self, get: StartGet, body: ObjectReader, view: memoryview) -> int:
-        crc = at = 0
-        while at < len(view):
-            self._check_not_broken_off(get)
-            count = body.readinto(view[at : at + RECEIVE_BYTES])
-            if not count:
-                raise StoreError(
-                    StoreFailure(kind=FailureKind.CUT_SHORT, detail="the body ended before its length")
-                )
-            crc = crc32c(view[at : at + count], crc)
-            at += count
-        return crc
-
-    def _check_not_broken_off(self, get: StartGet) -> None:
-        if (failure := self._broken_off.get(get.get)) is not None:
-            raise StoreError(failure)
-
-    def _run_call(self, number: int) -> None:
+    def _run_call(self, number: int, transfer: Transfer) -> None:
         with self._lock:
             call = self._calls.get(number)
+        outcome: FetchEvent = CallEnded(number)
+        answered: Callable[[], None] | None = None
         if call is None:
-            self._tell(CallNotMade(number))
-            return
-        try:
-            answered = call.run()
-        except StoreError as error:
-            self._tell(CallFailed(number, error.failure))
-        except Exception as error:
-            log.exception("a request to the store")
-            self._tell(CallFailed(number, bug_of(error)))
+            outcome = CallNotMade(number)
         else:
-            with self._lock:
-                is_awaited = self._calls.pop(number, None) is not None
-                jobs = self._feed(CallEnded(number))
-            run_all(jobs)
-            if is_awaited:
-                answered()
+            try:
+                answered = call.run(transfer)
+            except StoreError as error:
+                outcome = CallFailed(number, transfer.failure_of(error))
+            except Exception as error:
+                log.exception("a request to the store")
+                outcome = CallFailed(number, bug_of(error))
+        with self._lock:
+            del self._calls_in_flight[number]
+            # Of a call that failed somebody may have to hear yet.
+            is_awaited = answered is not None and self._calls.pop(number, None) is not None
+            jobs = self._feed(outcome)
+        run_all(jobs)
+        if answered is not None and is_awaited:
+            answered()
 
     def _write(self, key: PageKey) -> None:
         with self._lock:
@@ -541,3 +530,18 @@ class Fetcher:
                 jobs = self._feed_writes(WriteEnded(key))
             run_all(jobs)
             self.release(buffer)
+
+
+def _receive(body: ObjectReader, view: memoryview, transfer: Transfer) -> int:
+    """Fill ``view`` with a page; its CRC-32C. ``StoreError``."""
+    crc = at = 0
+    while at < len(view):
+        transfer.moved()
+        count = body.readinto(view[at : at + RECEIVE_BYTES])
+        if not count:
+            raise StoreError(
+                StoreFailure(kind=FailureKind.CUT_SHORT, detail="the body ended before its length")
+            )
+        crc = crc32c(view[at : at + count], crc)
+        at += count
+    return crc

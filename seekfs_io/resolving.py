@@ -50,7 +50,7 @@ from seekfs_core.resolver_messages import (
 )
 from seekfs_io.fetching import Fetcher
 from seekfs_io.objects.base import ReadableStore
-from seekfs_io.objects.whole import fetch_whole
+from seekfs_io.objects.whole import Watch, fetch_whole
 from seekfs_io.pages.shelf import Shelf
 from seekfs_io.threads import DaemonPool, run_all
 
@@ -204,8 +204,8 @@ class Resolving:
     def _read_head(self, ns: str) -> None:
         key = head_key(ns)
 
-        def run() -> Callable[[], None]:
-            held = fetch_whole(self._store, key, bytes_max=HEAD_BYTES_MAX)
+        def run(watch: Watch) -> Callable[[], None]:
+            held = fetch_whole(self._store, key, bytes_max=HEAD_BYTES_MAX, watch=watch)
             return lambda: self._tell(_head_event(ns, held.stored))
 
         def failed(failure: StoreFailure) -> None:
@@ -237,8 +237,8 @@ class Resolving:
     def _fetch_manifest(self, ns: str, version: int) -> None:
         key = manifest_key(ns, version)
 
-        def run() -> Callable[[], None]:
-            held = fetch_whole(self._store, key, bytes_max=self._manifest_bytes_max)
+        def run(watch: Watch) -> Callable[[], None]:
+            held = fetch_whole(self._store, key, bytes_max=self._manifest_bytes_max, watch=watch)
             return lambda: self._take_manifest(ns, version, held.stored)
 
         def failed(failure: StoreFailure) -> None:

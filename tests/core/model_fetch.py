@@ -16,10 +16,12 @@ from seekfs_core.budget import GetBudget
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import (
+    BreakOffCall,
     BreakOffGet,
     CallEnded,
     CallFailed,
     CallLeft,
+    CallMoved,
     CallNotMade,
     CallWanted,
     Closing,
@@ -116,6 +118,8 @@ class Watched:
     heard_at: dict[int, float] = field(factory=dict)
     calls: dict[int, bool] = field(factory=dict)
     """Whether each call that is not over is in flight."""
+    calls_late_at: dict[int, float] = field(factory=dict)
+    """When the next piece of each call in flight will have taken too long; infinite once that was said."""
     calls_left: set[int] = field(factory=set)
     call_attempts: dict[int, int] = field(factory=dict)
     starts: list[float] = field(factory=list)
@@ -232,10 +236,13 @@ class Watched:
                     del self.calls[call]
                 elif call in self.calls:
                     self.calls_left.add(call)
+            case CallMoved(call):
+                if self.calls_late_at[call] < float("inf"):
+                    self.calls_late_at[call] = self.now + self.scheduler.limits.page_seconds_max
             case CallEnded(call):
-                del self.calls[call]
+                del self.calls[call], self.calls_late_at[call]
             case CallNotMade(call):
-                del self.calls[call]
+                del self.calls[call], self.calls_late_at[call]
                 self.calls_not_made += 1
             case CallFailed(call, failure):
                 return self._learn_call_failure(call, failure)
@@ -306,6 +313,7 @@ class Watched:
         ]
 
     def _learn_call_failure(self, call: int, failure: StoreFailure) -> list[FetchAction]:
+        del self.calls_late_at[call]
         again = is_passing(failure.kind) and self.call_attempts[call] < self.scheduler.retry.attempts_max
         if again and call not in self.calls_left:
             self.calls[call] = False
@@ -347,6 +355,10 @@ class Watched:
                 assert self.now >= flight.moved_at + self.scheduler.limits.page_seconds_max
                 flight.is_late = True
                 self.seen["too slow"] += 1
+            case BreakOffCall(call, StoreFailure(kind=FailureKind.TIMED_OUT)):
+                assert self.now >= self.calls_late_at[call]
+                self.calls_late_at[call] = float("inf")
+                self.seen["call too slow"] += 1
             case FailPage() | RefuseRoom() | BreakOffGet() | FailCall() if self.closed:
                 self.last_words.remove(_as_owed(action))
             case StartGet() | StartCall() | GrantRoom() | DropAhead() if self.closed:
@@ -357,6 +369,7 @@ class Watched:
                 assert self.calls[call] is False
                 assert call not in self.calls_left
                 self.calls[call] = True
+                self.calls_late_at[call] = self.now + self.scheduler.limits.page_seconds_max
                 self.call_attempts[call] += 1
                 assert attempt == self.call_attempts[call] <= self.scheduler.retry.attempts_max
                 self._check_slot()
@@ -455,6 +468,7 @@ class Watched:
         for flight in self.flights.values():
             late_at = flight.moved_at + self.scheduler.limits.page_seconds_max
             assert flight.is_late or self.closed or self.now < late_at, "it takes too long"
+        assert all(self.now < late_at for late_at in self.calls_late_at.values()), "a call takes too long"
         for key, page in self.pages.items():
             assert self.scheduler.is_wanted(key)
             assert page.readers or page.under_way is not None

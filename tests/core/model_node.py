@@ -17,10 +17,12 @@ from attrs import define, field, frozen
 from seekfs_core import grid
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.fetch_messages import (
+    BreakOffCall,
     BreakOffGet,
     CallEnded,
     CallFailed,
     CallLeft,
+    CallMoved,
     CallNotMade,
     CallWanted,
     Closing,
@@ -372,6 +374,7 @@ class Node:
     calls_in_flight: list[int] = field(factory=list)
     gets: dict[int, StartGet] = field(factory=dict)
     broken_off: dict[int, FailureKind] = field(factory=dict)
+    calls_broken_off: dict[int, FailureKind] = field(factory=dict)
     write_behind: WriteBehind = field(init=False)
     _found: dict[PageKey, Buffer] = field(factory=dict)
     _in_ram: OrderedDict[PageKey, Buffer] = field(factory=OrderedDict)
@@ -482,6 +485,8 @@ class Node:
                 self._reader(read).inbox.append(Refused(length))
             case BreakOffGet(get, failure):
                 self.broken_off[get] = failure.kind
+            case BreakOffCall(call, failure):
+                self.calls_broken_off[call] = failure.kind
             case DropAhead(read, lost):
                 self._reader(read).drop_at_hand()
                 self._reader(read).inbox.append(Dropped(lost))
@@ -521,6 +526,10 @@ class Node:
         moves += [("broken off", partial(self.fail, get, kind)) for get, kind in self.broken_off.items()]
         moves += [("call", partial(self.end_call, call)) for call in self.calls_in_flight]
         moves += [
+            ("call broken off", partial(self.fail_call, call, kind))
+            for call, kind in self.calls_broken_off.items()
+        ]
+        moves += [
             ("call not made", partial(self.end_call, call, CallNotMade(call)))
             for call in self.calls_in_flight
             if call not in self.calls
@@ -538,6 +547,7 @@ class Node:
         moves += [
             ("call fails", partial(self.fail_call, call, kinds[call % 7])) for call in self.calls_in_flight
         ]
+        moves += [("call moves", partial(self.move_call, call)) for call in self.calls_in_flight]
         moves += [("call left", partial(self.leave_call, call)) for call in self.calls]
         moves += [("write fails", partial(self.end_write, key, False)) for key in self.writes]
         moves += [("reclaim", partial(self.disk.pop, key)) for key in self.disk]
@@ -575,7 +585,11 @@ class Node:
         self.calls_in_flight.remove(call)
         if call in self.calls:
             self.calls.remove(call)
+        self.calls_broken_off.pop(call, None)  # It came to its end before it could be.
         self.feed(outcome or CallEnded(call))
+
+    def move_call(self, call: int) -> None:
+        self.feed(CallMoved(call))
 
     def close(self) -> None:
         """The end: whoever waits is told, and nothing else is fetched."""
@@ -583,6 +597,7 @@ class Node:
 
     def fail_call(self, call: int, kind: FailureKind) -> None:
         self.calls_in_flight.remove(call)
+        self.calls_broken_off.pop(call, None)
         self.feed(CallFailed(call, _failure(kind)))
 
     def return_room(self, at: int) -> None:

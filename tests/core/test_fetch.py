@@ -13,10 +13,12 @@ from attrs import evolve
 
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.fetch_messages import (
+    BreakOffCall,
     BreakOffGet,
     CallEnded,
     CallFailed,
     CallLeft,
+    CallMoved,
     CallWanted,
     DeliverPage,
     DiscardPage,
@@ -390,6 +392,21 @@ def test_a_get_that_trickles_is_broken_off_and_made_again_for_the_rest() -> None
     watched.feed(GetFailed(late.get, late.failure), 19.5)
     (again,) = gets(watched.feed(Tick(), 21.0))
     assert (again.page_start, again.page_stop) == (1, 3)
+
+
+def test_a_call_that_trickles_is_broken_off_and_made_again() -> None:
+    watched = Watched.make(page_seconds=10.0, backoff=1.0)
+    assert watched.feed(CallWanted(7), 1.0) == (StartCall(7, 1),)
+    assert watched.feed(CallMoved(7), 9.0) == ()
+    assert watched.scheduler.next_deadline() == 19.0
+    (late,) = watched.feed(Tick(), 19.0)
+    assert isinstance(late, BreakOffCall)
+    assert late.failure.kind is FailureKind.TIMED_OUT
+    assert "did not move for 10 seconds" in late.failure.detail
+    assert watched.feed(CallMoved(7), 19.2) == ()  # The driver has not come to it yet.
+    assert watched.scheduler.next_deadline() is None
+    watched.feed(CallFailed(7, late.failure), 19.5)
+    assert watched.feed(Tick(), 21.0) == (StartCall(7, 2),)
 
 
 def test_a_get_that_moves_may_take_as_long_as_it_likes() -> None:

@@ -255,18 +255,19 @@ def test_a_disk_that_hangs_while_a_manifest_is_kept_holds_up_no_reader(
         hanging.set()
 
 
-def test_a_store_that_trickles_is_given_up_and_keeps_the_page_from_nobody(
-    s3_config: S3ConfigFactory, passthrough: PassThrough, ns: str, tmp_path: Path
+@pytest.mark.parametrize(("key", "step"), [("files/a", 1000), ("manifests/v-1.json.gz", 1)])
+def test_a_store_that_trickles_is_given_up_and_keeps_nothing_from_anybody(
+    s3_config: S3ConfigFactory, passthrough: PassThrough, ns: str, tmp_path: Path, key: str, step: int
 ) -> None:
-    """Bytes come all the time, so that no read of them times out: the page does not."""
+    """Bytes come all the time, so that no read of them times out: the page, or the manifest, does not."""
     data = some_bytes(PAGE)
     config = s3_config(endpoint=passthrough.endpoint, retry_initial_backoff_ms=1, read_timeout_sec=30)
     direct = open_store(s3_config())
     write_dataset(direct, ns, {"a": File(data, PAGE)})
     direct.close()
     gates = [threading.Event() for _ in range(60)]
-    trickle = Plan(hold_body=tuple((1000 * at, gate) for at, gate in enumerate(gates, 1)))
-    passthrough.when(Match(method="GET", key=f"namespaces/{ns}/files/a"), trickle, times=1)
+    trickle = Plan(hold_body=tuple((step * at, gate) for at, gate in enumerate(gates, 1)))
+    passthrough.when(Match(method="GET", key=f"namespaces/{ns}/{key}"), trickle, times=1)
     plane = DataPlane(
         Config(
             cache=CacheConfig(
@@ -299,4 +300,4 @@ def test_a_store_that_trickles_is_given_up_and_keeps_the_page_from_nobody(
             gate.set()
         plane.close(5)
     assert plane.statistics().fetch.outcomes["timed_out"] == 1
-    assert len(passthrough.gets(f"namespaces/{ns}/files/a")) == 2
+    assert len(passthrough.select("GET", f"namespaces/{ns}/{key}")) == 2
