@@ -79,7 +79,11 @@ class _Step:
     is_asked: bool = False
     """Whether its pages were asked for on its behalf."""
     is_lost: bool = False
-    """Whether they were, and are to be asked for again."""
+    """Whether they were, or were asked for already, and are to be asked for again."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.file.path, self.window
 
     def is_at(self, path: str, window: int) -> bool:
         return self.window == window and self.file.path == path
@@ -151,10 +155,12 @@ class ReadAhead:
         raise ContractViolation(f"the plan does not come to window {window} of {path!r} again")
 
     def _lose_ahead(self) -> None:
+        lost = {step.key for step in self._ahead if step.is_asked}
+        self._asked -= lost
         for step in self._ahead:
-            if step.is_asked:
+            # Where the plan comes back to a lost window, too: the read may pass the place that asked for it.
+            if step.key in lost:
                 step.is_asked, step.is_lost, step.missing_bytes = False, True, 0
-                self._asked.discard((step.file.path, step.window))
 
     def _look_ahead(self) -> tuple[ProbeWindow, ...]:
         while self._probing is None and self._outstanding_bytes() < self.ahead_bytes:
@@ -163,7 +169,7 @@ class ReadAhead:
                 break
             # A window that the plan comes back to was asked for whole the first time; what of it
             # has left every tier by then is fetched page by page when its turn comes.
-            if (step.file.path, step.window) not in self._asked and self._can_be_read(step.file):
+            if step.key not in self._asked and self._can_be_read(step.file):
                 return self._probe(step)
         return ()
 
@@ -184,7 +190,7 @@ class ReadAhead:
         return step
 
     def _probe(self, step: _Step) -> tuple[ProbeWindow, ...]:
-        self._asked.add((step.file.path, step.window))
+        self._asked.add(step.key)
         step.is_asked = True
         self._probing = step
         pages = self.plan.pages_in_window(step.file, step.window, self.coalesce_bytes)
