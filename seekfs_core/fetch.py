@@ -169,7 +169,7 @@ class FetchScheduler:
             case CallWanted(call):
                 self._want_call(call, actions)
             case CallLeft(call):
-                self._calls.leave(call)
+                actions.extend(self._calls.leave(call))
             case GetOpened(get, etag, size):
                 opened = self._get(get, "opened")
                 opened.move("opened", GetState.IN_FLIGHT)

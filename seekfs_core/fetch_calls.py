@@ -17,6 +17,8 @@ from seekfs_core.fetch_messages import BreakOffCall, FailCall, StartCall
 from seekfs_core.fetch_work import Call, after_attempts
 from seekfs_core.retry import RetryPolicy
 
+UNWANTED = StoreFailure(kind=FailureKind.TIMED_OUT, detail="nobody waits for this answer any more")
+
 
 @define
 class Calls:
@@ -40,14 +42,18 @@ class Calls:
         call = self._calls[number] = Call(number)
         self._queue.append(call)
 
-    def leave(self, number: int) -> None:
-        """Nobody waits for a call any more. Unknown ones are over."""
+    def leave(self, number: int) -> list[BreakOffCall]:
+        """Nobody waits for a call any more, nor wants the rest of its answer. Unknown ones are over."""
         call = self._calls.get(number)
         if call is None:
-            return
+            return []
         call.wanted = False
         if not call.in_flight:
             self._forget(call)
+            return []
+        is_broken_off = call.piece_due == float("inf")
+        call.piece_due = float("inf")
+        return [] if is_broken_off else [BreakOffCall(number, UNWANTED)]
 
     def requeue_due(self, now: float) -> None:
         for call in [call for call in self._resting if call.due <= now]:
@@ -103,12 +109,13 @@ class Calls:
             return ()
         return (FailCall(call.number, evolve(failure, detail=after_attempts(failure.detail, call.attempt))),)
 
-    def fail_all(self, failure: StoreFailure) -> list[FailCall]:
-        """Every call that somebody waits for fails with ``failure``; those in flight end on their own."""
-        wanted = [call for call in self._calls.values() if call.wanted]
-        for call in wanted:
-            self.leave(call.number)
-        return [FailCall(call.number, failure) for call in wanted]
+    def fail_all(self, failure: StoreFailure) -> list[FailCall | BreakOffCall]:
+        """Every call that somebody waits for fails with ``failure``."""
+        actions: list[FailCall | BreakOffCall] = []
+        for call in [call for call in self._calls.values() if call.wanted]:
+            actions.append(FailCall(call.number, failure))
+            actions.extend(self.leave(call.number))
+        return actions
 
     def _in_flight(self, number: int) -> Call:
         call = self._calls.get(number)

@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from attrs import define, field, frozen
 
 from seekfs_core.advice import NamespaceCounts, WarmFile, WarmSearch, advise, still_counted
-from seekfs_core.closing import tier_seconds
+from seekfs_core.closing import seconds_left, tier_seconds
 from seekfs_core.errors import SeekfsError, StoreFailure, error_of
 from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import FetchLimits, FetchStatistics
@@ -177,18 +177,20 @@ class DataPlane:
 
     def stat_object(self, key: str) -> ObjectStat:
         """What the store says of an object: one HEAD, budgeted and retried."""
-        return self._ask(lambda: self._store.head(key), key)
+        return self._ask(lambda _: self._store.head(key), key)
 
     def fetch_object(self, key: str, start: int = 0, stop: int | None = None) -> FetchedObject:
         """Read bytes [start, stop) of an object past every cache and drop them: how fast is the store?"""
 
-        def fetch() -> FetchedObject:
+        def fetch(watch: Watch) -> FetchedObject:
             began = time.perf_counter()
             received = 0
             scratch = memoryview(bytearray(RECEIVE_BYTES))
             with self._store.get(key, start=start, stop=stop) as body:
+                watch.opened(body)
                 while count := body.readinto(scratch):
                     received += count
+                    watch.moved()
             return FetchedObject(
                 key=key,
                 start=start,
@@ -237,11 +239,11 @@ class DataPlane:
             bytes_fetched=fetched,
         )
 
-    def _ask(self, request: Callable[[], AnswerT], key: str) -> AnswerT:
+    def _ask(self, request: Callable[[Watch], AnswerT], key: str) -> AnswerT:
         answers: queue.SimpleQueue[AnswerT | SeekfsError] = queue.SimpleQueue()
 
-        def run(_: Watch) -> Callable[[], None]:
-            answer = request()
+        def run(watch: Watch) -> Callable[[], None]:
+            answer = request(watch)
             return lambda: answers.put(answer)
 
         def failed(failure: StoreFailure) -> None:
@@ -343,7 +345,7 @@ class DataPlane:
         self._closing = True
         until = self._clock() + timeout_seconds
         self._resolving.close()
-        self._fetcher.close(timeout_seconds)
+        self._fetcher.close(seconds_left(until, self._clock()))
         self._resolving.await_kept(tier_seconds(until, self._clock()))
         self._l2.close(tier_seconds(until, self._clock()))
         self._shelf.close()

@@ -355,10 +355,12 @@ class Watched:
                 assert self.now >= flight.moved_at + self.scheduler.limits.page_seconds_max
                 flight.is_late = True
                 self.seen["too slow"] += 1
-            case BreakOffCall(call, StoreFailure(kind=FailureKind.TIMED_OUT)):
-                assert self.now >= self.calls_late_at[call]
+            case BreakOffCall(call):
+                is_late = self.now >= self.calls_late_at[call]
+                assert is_late or call in self.calls_left
+                assert self.calls_late_at[call] < float("inf"), "it is broken off already"
                 self.calls_late_at[call] = float("inf")
-                self.seen["call too slow"] += 1
+                self.seen["call too slow" if is_late else "call broken off"] += 1
             case FailPage() | RefuseRoom() | BreakOffGet() | FailCall() if self.closed:
                 self.last_words.remove(_as_owed(action))
             case StartGet() | StartCall() | GrantRoom() | DropAhead() if self.closed:
@@ -468,7 +470,9 @@ class Watched:
         for flight in self.flights.values():
             late_at = flight.moved_at + self.scheduler.limits.page_seconds_max
             assert flight.is_late or self.closed or self.now < late_at, "it takes too long"
-        assert all(self.now < late_at for late_at in self.calls_late_at.values()), "a call takes too long"
+        for call, call_late_at in self.calls_late_at.items():
+            assert self.now < call_late_at, "a call takes too long"
+            assert call not in self.calls_left or call_late_at == float("inf"), "it brings what nobody wants"
         for key, page in self.pages.items():
             assert self.scheduler.is_wanted(key)
             assert page.readers or page.under_way is not None
