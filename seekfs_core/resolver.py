@@ -465,7 +465,8 @@ class ManifestResolver:
             else:
                 actions.append(Resolved(waiter.number, manifest, False))
         if came_from_store:
-            # What is not kept is not remembered either: a restart could not serve it.
+            # Kept before its version is remembered: who is killed in between can still serve the one before.
+            # Where it cannot be kept it is remembered all the same, since nobody who was there is to go back.
             self._to_keep[ns.name, manifest.version] = None
             if len(self._to_keep) > KEEPING_LATER_MAX:
                 self._to_keep.popitem(last=False)

@@ -12,6 +12,7 @@ file is gone.
 
 from __future__ import annotations
 
+import enum
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,20 @@ HEADS_PART = 8
 HEADS_FILE = "heads"
 BUCKET_FILE = "bucket"
 _MANIFEST_FILE = re.compile(r"(.+)@([1-9][0-9]*)\.manifest")
+
+
+class KeptLoss(enum.Enum):
+    """Why a kept manifest is not to be had. Each is a miss: the store is asked."""
+
+    DAMAGED = "is damaged"
+    VANISHED = "is not there"
+    UNREADABLE = "cannot be read"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether its file is removed. What only cannot be read may be read later, and may be all there is
+        while the store is away; it is replaced when the store has given another."""
+        return self is not KeptLoss.UNREADABLE
 
 
 def manifest_file(name: ManifestName) -> str:

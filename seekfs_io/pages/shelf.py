@@ -42,6 +42,7 @@ from seekfs_core.shelf import (
     HEADS_BYTES_MAX,
     HEADS_FILE,
     FoundManifest,
+    KeptLoss,
     ManifestName,
     ShelfRetention,
     file_charge,
@@ -134,6 +135,8 @@ class ManifestShelf:
         self._lock = threading.Lock()
         self._keeping = threading.Lock()
         self._is_ours = False
+        self._has_news = False
+        self._unreadable: set[ManifestName] = set()
         self._heads = KnownHeads()
         self._retention = ShelfRetention(shares.manifests_bytes, self._heads, dict(pins or {}))
         with self._disk("opened"):
@@ -150,8 +153,11 @@ class ManifestShelf:
             return
         with self._keeping, self._disk("written"):
             with self._lock:
-                if self._retention.used(name):
-                    return
+                is_held = self._retention.used(name)
+            if is_held and name not in self._unreadable:
+                return
+            if is_held:
+                self._remove((name,))
             envelope = encode_envelope(ns, version, stored_bytes)
             charge = file_charge(len(envelope))
             with self._lock:
@@ -170,27 +176,43 @@ class ManifestShelf:
             if not self._retention.used(name):
                 return None
         path = self._file(name)
-        with self._disk("read"):
+        loss, why = KeptLoss.DAMAGED, ""
+        try:
             body = decode_envelope(path.read_bytes(), ns, version)
             if body is not None:
+                self._unreadable.discard(name)
                 with contextlib.suppress(OSError):
                     os.utime(path)  # The order of use, for the next process.
                 return body
-            log.warning("%s is damaged; dropped", path)
-        with self._keeping, self._disk("removed"):
-            self._remove((name,))
+        except FileNotFoundError:
+            loss = KeptLoss.VANISHED
+        except OSError as error:
+            loss, why = KeptLoss.UNREADABLE, f": {error.strerror}"
+        log.warning("%s %s%s%s", path, loss.value, why, "; dropped" if loss.is_final else "")
+        if loss.is_final:
+            with self._keeping, self._disk("removed"):
+                self._remove((name,))
+        else:
+            self._unreadable.add(name)
         return None
 
     def keep_head(self, ns: str, version: int) -> None:
         with self._lock:
-            if not self._heads.learn(ns, version) or not self._is_ours:
+            # What a disk has refused once is written with the next that is seen, whatever that is.
+            self._has_news |= self._heads.learn(ns, version)
+            if not self._has_news or not self._is_ours:
                 return
         with self._keeping, self._disk("written"):
             with self._lock:
                 self._heads.trim(self._heads_length_max)
                 versions = self._heads.versions()
-            body = encode_heads(versions)
-            write_file(self._path / HEADS_FILE, encode_envelope(HEADS_FILE, 0, body))
+                self._has_news = False
+            try:
+                write_file(self._path / HEADS_FILE, encode_envelope(HEADS_FILE, 0, encode_heads(versions)))
+            except OSError:
+                with self._lock:
+                    self._has_news = True
+                raise
 
     def heads(self) -> dict[str, int]:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -195,6 +196,41 @@ def test_a_disk_that_refuses_is_no_reason_to_raise(tmp_path: Path) -> None:
     (tmp_path / "shelf" / "dev@1.manifest").unlink()
     (tmp_path / "shelf" / "dev@1.manifest").mkdir()
     assert shelf.load("dev", 1) is None
+
+
+def test_a_manifest_that_cannot_be_read_just_now_is_not_thrown_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be all there is while the store is away; once the store has given another, that is kept."""
+    shelf = ManifestShelf(tmp_path / "shelf", 4 * MIB)
+    shelf.keep("dev", 1, b"one")
+    read_bytes = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.suffix == ".manifest":
+            raise OSError(errno.EMFILE, "too many open files")
+        return read_bytes(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refuse)
+        assert shelf.load("dev", 1) is None
+    assert shelf.load("dev", 1) == b"one"
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refuse)
+        assert shelf.load("dev", 1) is None
+    (tmp_path / "shelf" / "dev@1.manifest").write_bytes(b"rot")
+    shelf.keep("dev", 1, b"one")
+    assert shelf.load("dev", 1) == b"one"
+    assert used_bytes(tmp_path / "shelf") <= 4 * MIB
+
+
+def test_heads_that_a_disk_refused_are_written_with_the_next(tmp_path: Path) -> None:
+    shelf = ManifestShelf(tmp_path / "shelf", 4 * MIB)
+    (tmp_path / "shelf").rename(tmp_path / "away")
+    shelf.keep_head("dev", 7)
+    (tmp_path / "away").rename(tmp_path / "shelf")
+    shelf.keep_head("dev", 7)
+    assert ManifestShelf(tmp_path / "shelf", 4 * MIB).heads() == {"dev": 7}
 
 
 def test_more_namespaces_than_have_room_lose_the_oldest(tmp_path: Path) -> None:
