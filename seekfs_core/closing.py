@@ -4,17 +4,58 @@ Who waits is told first, which takes no time (``Closing`` of ``seekfs_core.fetch
 ``seekfs_core.resolver``). Then what was fetched is written to the second tier (``Closing`` of
 ``seekfs_core.writebehind``), what is on its way to the shelf of manifests gets there, and both are closed
 with what is left of the time. Requests to the store are not waited for: whatever they bring, nobody wants.
+
+A daemon first lets its streams finish, for ``api.drain_sec``, and is watched by a process that ends it where
+it does not come to its end (``end_seconds``).
+
+And what somebody hears who wants a command to end, which undoes first what it has begun (``interruption``).
 """
 
 from __future__ import annotations
 
+import enum
 from typing import Final
+
+FLUSH_SECONDS_MAX: Final = 30.0
+"""What the end of a daemon may take after its streams: for pages that wait to be written to disk."""
 
 THREADS_SECONDS_MAX: Final = 1.0
 """What threads that have nothing more to do are given to end."""
 
 TIER_SECONDS_MIN: Final = 1.0
 """What the second tier is given to end its writes, also where finishing the queue has used up the time."""
+
+
+_THREAD_POOLS: Final = 4
+"""Those that are let go of one after the other: two of the resolver, one of the fetcher, one of a disk."""
+
+
+def end_seconds(drain_seconds: float) -> int:
+    """How long a daemon may take to end, before it is ended: its streams, what is to be written, threads and
+    the second tier where a disk hangs, and a moment to say so."""
+    tail = _THREAD_POOLS * THREADS_SECONDS_MAX + TIER_SECONDS_MIN + 5
+    return int(drain_seconds + FLUSH_SECONDS_MAX + tail) + 1
+
+
+def seconds_left(until: float, now: float) -> float:
+    """Of a time that ends at ``until`` (monotonic)."""
+    return max(0.0, until - now)
+
+
+class Interruption(enum.Enum):
+    """What a command does when it hears a signal that asks it to end."""
+
+    UNDO = "undo what was begun"
+    WARN = "say that this is going on"
+    GIVE_UP = "undo no further, and say what is left"
+    END = "end at once"
+
+
+def interruption(heard: int) -> Interruption:
+    """What the signal does that is the ``heard``-th, from 1. Two in a row are often one that somebody was not
+    sure of: the second cuts nothing short."""
+    order = (Interruption.UNDO, Interruption.WARN, Interruption.GIVE_UP)
+    return order[heard - 1] if heard <= len(order) else Interruption.END
 
 
 def tier_seconds(until: float, now: float) -> float:

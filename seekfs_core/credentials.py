@@ -4,6 +4,9 @@ The secrets are not in here: credentials are numbers, from 1 in the order in whi
 may take long and fail; at most one is under way, and requests are signed with what is at hand for as long
 as that is good.
 
+What a source of credentials answers is AWS's: statuses, and codes of which some say more
+(https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html).
+
 Credentials that the store has refused as expired are looked for anew, whatever was said of their end. If the
 new ones are refused as well before the store has taken them once, that is its last word for a while: nobody
 is helped by asking both sides in turn.
@@ -12,6 +15,7 @@ is helped by asking both sides in turn.
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from attrs import define, evolve, field
 
@@ -22,6 +26,36 @@ RENEWAL_SECONDS_AHEAD = 900.0
 
 SEARCH_SECONDS_BETWEEN = 60.0
 """Nor more often than this while those at hand are good, and after a refusal of new ones."""
+
+
+_CODES_OF_PASSING: Final = frozenset(
+    {
+        "InternalFailure",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+"""Codes of a source that would be asked less, or later, whatever the status (mostly 400)."""
+
+
+def kind_of_source_answer(status: int, code: str | None) -> FailureKind:
+    """The failure that the answer of a source of credentials is: away for a while, or its last word."""
+    may_pass = status >= 500 or status == 429 or code in _CODES_OF_PASSING
+    return FailureKind.UNREACHABLE if may_pass else FailureKind.DENIED
+
+
+def not_in_time(wait_seconds_max: float) -> StoreFailure:
+    """What a search that goes on comes to for a request that has waited for it so long."""
+    detail = f"no credentials: the AWS credential chain has found none in {wait_seconds_max:g} s"
+    return StoreFailure(kind=FailureKind.UNREACHABLE, detail=detail)
 
 
 class Use(enum.Enum):

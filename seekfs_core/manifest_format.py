@@ -37,7 +37,7 @@ from seekfs_core.manifest import (
     FileEntry,
     Manifest,
 )
-from seekfs_core.names import VERSION_MAX, object_key_fault, path_fault, shown
+from seekfs_core.names import VERSION_MAX, is_etag, object_key_fault, path_fault, shown
 
 _CRC32C_MAX = 2**32 - 1
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -180,8 +180,7 @@ def _checked_file(wire: _WireFile) -> FileEntry:
     if fault is not None:
         raise _Fault(".storage.key", f"{shown(storage.key)} {fault}")
     etag = storage.etag
-    # An ETag is sent back in If-Match: a line break in it would be another header.
-    if etag is not None and not (etag.isascii() and etag.isprintable()):
+    if etag and not is_etag(etag):
         raise _Fault(".storage.etag", f"{shown(etag)} is not printable ASCII")
     table = wire.page_table
     page_size_bytes = _checked_page_size_bytes(table, wire.size)

@@ -226,6 +226,11 @@ def file_object_key(ns: str, path: str) -> str:
     return f"namespaces/{ns}/files/{path}"
 
 
+def is_etag(etag: str) -> bool:
+    """Whether this may stand in If-Match: a line break in it would be another header."""
+    return bool(etag) and etag.isascii() and etag.isprintable()
+
+
 def content_object_key(ns: str, sha256_hex: str) -> str:
     """The key of content that publishing uploaded; ``sha256_hex`` is 64 lower-case digits."""
     if not _SHA256_HEX.fullmatch(sha256_hex):

@@ -24,6 +24,8 @@ create means that somebody else was first: their version becomes the base of our
                                              ▲   │ refused or no answer
                                              └─ CHECKING_HEAD
 
+Where the change is made of objects that are there (``Begin.reads_first``), PROBING_* comes before PREPARED.
+
 Every action but ``PackManifest`` and the milestones (``Prepared``, ``ConditionsProven``, ``Published``,
 ``Failed``, ``BrokenOff``) is one request, answered by exactly one event. Failed requests that may pass
 are made again after the delay that the retry policy says (state ``BACKING_OFF``), a bounded number of
@@ -149,6 +151,8 @@ class Publication:
     """How often ``_request`` was made."""
     _races_lost: int = field(default=0, init=False)
 
+    _reads_first: bool = field(default=False, init=False)
+    _is_prepared: bool = field(default=False, init=False)
     _head: int = field(default=0, init=False)
     _head_etag: str | None = field(default=None, init=False)
     _base: Manifest | None = field(default=None, init=False)
@@ -194,7 +198,8 @@ class Publication:
 
     # --- where we are -----------------------------------------------------------------------------
 
-    def _on_begin(self, _: Begin) -> tuple[Action, ...]:
+    def _on_begin(self, event: Begin) -> tuple[Action, ...]:
+        self._reads_first = event.reads_first
         return self._make(State.READING_HEAD, ReadHead(names.head_key(self.ns)))
 
     def _on_head(self, event: HeadRead) -> tuple[Action, ...]:
@@ -235,11 +240,17 @@ class Publication:
 
     def _at_tip(self) -> tuple[Action, ...]:
         """No version is above the base: hand it out, or go on with the change."""
-        if self._change is None:
-            self._snapshot = self._base
-            self._settle(State.PREPARED)
-            return (Prepared(self._base),)
-        return self._rebase(self._change)
+        if self._change is not None:
+            return self._rebase(self._change)
+        self._snapshot = self._base
+        if self._reads_first and self._must_prove():
+            return self._probe()
+        return self._prepared()
+
+    def _prepared(self) -> tuple[Action, ...]:
+        self._is_prepared = True
+        self._settle(State.PREPARED)
+        return (Prepared(self._base),)
 
     def _on_change(self, event: ChangeReady) -> tuple[Action, ...]:
         self._change = event.change
@@ -305,6 +316,8 @@ class Publication:
         self._proven = True
         if self._next is not None:
             return self._pack(self._next)
+        if not self._is_prepared:
+            return self._prepared()
         self._settle(State.PREPARED)
         return (ConditionsProven(),)
 

@@ -24,7 +24,14 @@ PROBE_BODY = b"seekfs writes this to see that the store honours If-None-Match an
 
 @frozen
 class Begin:
-    """Start: read HEAD."""
+    """Start: read HEAD.
+
+    ``reads_first``: the change is made of objects in the bucket, and reading these may take hours. So the
+    store's conditions are proven before ``Prepared``, and not before the first upload (``Prove``) or the
+    manifest, whichever comes first.
+    """
+
+    reads_first: bool = False
 
 
 @frozen

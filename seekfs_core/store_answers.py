@@ -11,6 +11,7 @@ from typing import Final
 from attrs import frozen
 
 from seekfs_core.errors import FailureKind
+from seekfs_core.names import is_etag
 
 STATUS_KINDS: Final = {
     301: FailureKind.REDIRECTED,
@@ -72,6 +73,11 @@ def is_length_believed(length: int | None, *, is_chunked: bool) -> bool:
     """Whether the length of an answer's body is to be relied on: without one, and where it comes in chunks
     that need not add up to it, nobody could tell a body that was cut from a whole one."""
     return length is not None and not is_chunked
+
+
+def believed_etag(etag: str | None) -> str | None:
+    """The ETag of an answer, where it can be sent back; what cannot be is as good as none."""
+    return etag if etag is not None and is_etag(etag) else None
 
 
 def is_upload_forgotten(code: str | None) -> bool:

@@ -22,7 +22,6 @@ import contextlib
 import errno
 import functools
 import logging
-import math
 import os
 import resource
 import signal
@@ -33,6 +32,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from seekfs_core.closing import FLUSH_SECONDS_MAX, end_seconds
 from seekfs_core.errors import SeekfsError
 from seekfs_io.config import Config, ConfigError, ListenAddress, load_config
 from seekfs_io.objects import check_engine
@@ -59,9 +59,6 @@ KEEPALIVE_SECONDS = 75
 
 SILENCE_SECONDS_MAX = 300
 """A worker whose polling thread says nothing for so long is replaced. Streams do not hold that thread up."""
-
-FLUSH_SECONDS_MAX = 30
-"""What the end may take after the streams: for pages that wait to be written to disk."""
 
 REQUEST_LINE_BYTES_MAX = 8190
 """gunicorn's largest: a path of 1024 bytes is 3072 when escaped."""
@@ -125,8 +122,8 @@ def gunicorn_settings(config: Config, *, threads: int = THREADS_DEFAULT) -> dict
         "preload_app": False,
         "keepalive": KEEPALIVE_SECONDS,
         "timeout": SILENCE_SECONDS_MAX,
-        # How long the master waits for its worker, which itself waits for streams for drain_sec.
-        "graceful_timeout": math.ceil(config.api.drain_sec) + FLUSH_SECONDS_MAX + 5,
+        # How long the master waits for its worker.
+        "graceful_timeout": end_seconds(config.api.drain_sec),
         "limit_request_line": REQUEST_LINE_BYTES_MAX,
         # Nothing here depends on what a proxy says. A SCRIPT_NAME that does not fit the path would be a 500.
         "forwarder_headers": "",

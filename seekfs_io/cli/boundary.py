@@ -8,8 +8,8 @@
 130   it was interrupted (SIGINT, SIGTERM, SIGHUP): uploads aborted, nothing half-published
 ====  ============================================================================================
 
-The first signal is raised as ``KeyboardInterrupt``, so that whatever a command has begun is undone in one
-way. The second is answered with a word, and does not cut the undoing short; the third ends at once.
+A signal is raised as ``KeyboardInterrupt``, so that whatever a command has begun is undone in one way; what
+those after the first do, ``seekfs_core.closing`` says.
 
 A reader that closes our stdout (``seekfs cat ... | head``) wants no more and no message: status 1, in
 silence. Anything that arrives here and is not known is a bug, and the one thing that gets a traceback.
@@ -28,6 +28,7 @@ from types import FrameType
 import click
 from click.shell_completion import shell_complete
 
+from seekfs_core.closing import Interruption, interruption
 from seekfs_core.errors import SeekfsError
 from seekfs_io.cli.output import explain, flush, warnings_explained
 from seekfs_io.config import ConfigError
@@ -115,13 +116,14 @@ def _interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal heard
         heard += 1
-        if heard == 1:
-            raise KeyboardInterrupt
-        if heard == 2:
-            with suppress(OSError):
-                os.write(2, b"seekfs: undoing what was begun; once more ends at once\n")
-            return
-        os._exit(EXIT_INTERRUPTED)
+        match interruption(heard):
+            case Interruption.UNDO | Interruption.GIVE_UP:
+                raise KeyboardInterrupt
+            case Interruption.WARN:
+                with suppress(OSError):
+                    os.write(2, b"seekfs: undoing what was begun; once more gives that up\n")
+            case Interruption.END:
+                os._exit(EXIT_INTERRUPTED)
 
     before = {
         number: signal.signal(number, interrupt)

@@ -15,7 +15,7 @@ from typing import NoReturn
 from urllib.parse import unquote_plus
 
 from seekfs_core.errors import FailureKind, StoreFailure
-from seekfs_core.store_answers import ContentRange, kind_of_answer
+from seekfs_core.store_answers import ContentRange, believed_etag, kind_of_answer
 from seekfs_io.objects.base import ListPage, ObjectStat, StoreError
 
 ERROR_BYTES_MAX = 64 << 10
@@ -199,7 +199,7 @@ def _listed(root: ElementTree.Element, encoded: bool) -> Iterator[ObjectStat]:
         yield ObjectStat(
             key=key,
             size=size,
-            etag=child_text(child, "ETag"),
+            etag=believed_etag(child_text(child, "ETag")),
             last_modified=parse_iso_date(child_text(child, "LastModified")),
         )
 

@@ -26,7 +26,7 @@ from attrs import define, field, frozen
 from botocore import exceptions
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
-from seekfs_core.credentials import CredentialLife, Refused, Use
+from seekfs_core.credentials import CredentialLife, Refused, Use, kind_of_source_answer, not_in_time
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_io.config_rules import is_credential
 from seekfs_io.objects.answers import printable
@@ -188,8 +188,7 @@ class CredentialChain:
     def _outcome(self, search: _Search | None) -> Held:
         assert search is not None
         if not search.over.wait(self.wait_seconds_max):
-            detail = f"no credentials: the AWS credential chain has found none in {self.wait_seconds_max:g} s"
-            raise StoreError(StoreFailure(kind=FailureKind.UNREACHABLE, detail=detail))
+            raise StoreError(not_in_time(self.wait_seconds_max))
         if isinstance(search.outcome, StoreFailure):
             raise StoreError(search.outcome)
         assert search.outcome is not None
@@ -266,21 +265,22 @@ def _failed(source: str, error: Exception) -> StoreError:
     if isinstance(error, exceptions.HTTPClientError) and isinstance(error.__context__, ValueError):
         error = error.__context__  # Nothing was sent: a value cannot stand in a request.
     detail = f"no credentials from {source}: {_why(error)}"
-    kind = FailureKind.UNREACHABLE if _may_pass(error) else FailureKind.DENIED
-    return StoreError(StoreFailure(kind=kind, detail=detail))
+    return StoreError(StoreFailure(kind=_kind_of(error), detail=detail))
 
 
 def _refused(detail: str) -> StoreError:
     return StoreError(StoreFailure(kind=FailureKind.DENIED, detail=detail))
 
 
-def _may_pass(error: Exception) -> bool:
+def _kind_of(error: Exception) -> FailureKind:
     if isinstance(error, exceptions.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or status == 429
+        return kind_of_source_answer(status, error.response.get("Error", {}).get("Code"))
     if isinstance(error, OSError):
-        return error.errno not in _FILE_IS_WRONG
-    return isinstance(error, _OUT_OF_REACH)
+        is_away = error.errno not in _FILE_IS_WRONG
+    else:
+        is_away = isinstance(error, _OUT_OF_REACH)
+    return FailureKind.UNREACHABLE if is_away else FailureKind.DENIED
 
 
 def _why(error: Exception) -> str:

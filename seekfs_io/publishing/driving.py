@@ -85,9 +85,12 @@ class Publishing:
         """Under which objects that the version is to have are written."""
         return self._machine.conditions
 
-    def begin(self) -> Manifest | None:
-        """The version to build on, or None where nothing was ever published."""
-        prepared = self._until_milestone(Begin())
+    def begin(self, *, reads_first: bool = False) -> Manifest | None:
+        """The version to build on, or None where nothing was ever published.
+
+        ``reads_first`` is explained at ``Begin``.
+        """
+        prepared = self._until_milestone(Begin(reads_first))
         assert isinstance(prepared, Prepared)
         return prepared.base
 

@@ -51,10 +51,9 @@ def generate(
     prefix = files_prefix(ns) if from_prefix is None else from_prefix
     patient = PatientStore.of(store, config.s3)
     publishing = publishing_of(patient, config, ns, single_writer)
-    publishing.begin()
+    publishing.begin(reads_first=True)
     progress.describe("listing")
     selected, found = _find(patient, prefix, paths)
-    publishing.prove()  # Before terabytes are read for nothing.
     for stat in found.values():
         progress.expect(stat.size)
     with scanner_of(patient, config, len(found), progress) as scanner:

@@ -82,11 +82,11 @@ def _files_of(source: str, as_path: str | None, problems: list[Problem]) -> Iter
             yield from _file(source, path, seen, problems)
             return
         prefix = "" if as_path is None else as_path.rstrip("/") + "/"
-        count = 0
+        count, problems_before = 0, len(problems)
         for file, path, there in _walk(source, seen, problems):
             count += 1
             yield from _file(file, prefix + path, there, problems)
-        if not count and not problems:
+        if not count and len(problems) == problems_before:
             problems.append(Problem(_shown(source), "there is no file in this directory"))
     except OSError as error:
         problems.append(_problem_of(source, error))

@@ -187,6 +187,7 @@ class Publisher:
     outcome: Published | Failed | BrokenOff | None = field(default=None, init=False)
     interruptions: int = field(default=0, init=False)
     packing: Event = PACKED
+    reads_first: bool = False
     dead: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -197,7 +198,7 @@ class Publisher:
             rng=random.Random(7),
             conditions=Conditions.of(single_writer=self.single_writer),
         )
-        self._take(self.machine.feed(Begin(), self.now))
+        self._take(self.machine.feed(Begin(self.reads_first), self.now))
 
     def _take(self, actions: tuple[Action, ...]) -> None:
         self.request = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from seekfs_core.credentials import CredentialLife, Refused, Use
+import pytest
+
+from seekfs_core.credentials import CredentialLife, Refused, Use, kind_of_source_answer, not_in_time
 from seekfs_core.errors import FailureKind, StoreFailure
 
 NONE = StoreFailure(kind=FailureKind.DENIED, detail="no credentials")
@@ -124,3 +126,28 @@ def test_a_search_that_finds_nothing_is_final_only_where_there_never_was_anythin
     life.search_begun()
     away = life.not_found(NONE, 20.0)
     assert (away.kind, away.detail) == (FailureKind.UNREACHABLE, NONE.detail)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "Throttling", FailureKind.UNREACHABLE),
+        (400, "RequestLimitExceeded", FailureKind.UNREACHABLE),
+        (429, None, FailureKind.UNREACHABLE),
+        (500, "InternalFailure", FailureKind.UNREACHABLE),
+        (501, None, FailureKind.UNREACHABLE),
+        (400, "ValidationError", FailureKind.DENIED),
+        (403, "AccessDenied", FailureKind.DENIED),
+        (404, None, FailureKind.DENIED),
+    ],
+)
+def test_what_a_source_answers_may_pass_or_is_its_last_word(
+    status: int, code: str | None, kind: FailureKind
+) -> None:
+    assert kind_of_source_answer(status, code) is kind
+
+
+def test_a_search_that_takes_too_long_may_pass() -> None:
+    late = not_in_time(12.0)
+    assert late.kind is FailureKind.UNREACHABLE
+    assert "12 s" in late.detail

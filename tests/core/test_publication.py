@@ -124,6 +124,20 @@ def test_the_proof_may_come_before_the_change_and_is_not_repeated() -> None:
     assert bucket.puts[names.PROBE_KEY] == 1
 
 
+def test_where_objects_are_read_first_the_proof_comes_before_that() -> None:
+    bucket = Bucket()
+    publish(bucket, ("a", 1))
+    unchanged = Publisher(bucket, "p", change(("a", 1)), reads_first=True)
+    assert unchanged.run() == published(bucket.chain()[0], unchanged=1)
+    kinds = [type(request) for request in unchanged.asked]
+    assert kinds == [ReadHead, ReadManifest, ReadManifest, WriteProbe, WriteProbe, ReadManifest]
+    refused = Publisher(Bucket(ignores_match=True), "q", change(("a", 1)), reads_first=True)
+    outcome = refused.run()
+    assert isinstance(outcome, Failed)
+    assert "ignores If-Match" in str(outcome.error)
+    assert not [request for request in refused.asked if isinstance(request, WriteManifest)]
+
+
 @pytest.mark.parametrize("probe_there", [False, True])
 @pytest.mark.parametrize(
     ("fault", "what"),

@@ -7,6 +7,7 @@ import pytest
 from seekfs_core.errors import FailureKind
 from seekfs_core.store_answers import (
     ContentRange,
+    believed_etag,
     is_contradicted,
     is_length_believed,
     is_range_asked_for,
@@ -92,3 +93,13 @@ def test_which_length_is_believed() -> None:
 )
 def test_which_refusal_says_that_a_bucket_is_ours(code: str | None, there: bool) -> None:
     assert was_bucket_there(code) is there
+
+
+@pytest.mark.parametrize("etag", ['"abc"', 'W/"abc"', "abc"])
+def test_an_etag_that_can_be_sent_back_is_one(etag: str) -> None:
+    assert believed_etag(etag) == etag
+
+
+@pytest.mark.parametrize("etag", [None, "", '"\xfc"', '"a\r\nX: y"', '"\u2603"'])
+def test_one_that_cannot_is_as_good_as_none(etag: str | None) -> None:
+    assert believed_etag(etag) is None

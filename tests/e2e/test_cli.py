@@ -253,14 +253,14 @@ def test_a_second_interrupt_does_not_cut_the_undoing_short(
     passthrough.wait_until(lambda: bool(passthrough.select("DELETE")))
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
-    assert process.stderr.readline() == b"seekfs: undoing what was begun; once more ends at once\n"
+    assert process.stderr.readline() == b"seekfs: undoing what was begun; once more gives that up\n"
     abort.set()
     out, err = process.communicate(timeout=COMMAND_SECONDS_MAX)
     assert (process.returncode, out, err) == (130, b"", b"seekfs: interrupted\n")
     assert unfinished_uploads(passthrough) == set()
 
 
-def test_a_third_interrupt_ends_at_once(
+def test_a_third_interrupt_gives_the_undoing_up_and_says_what_is_left(
     ns: str, tmp_path: Path, config: Path, passthrough: PassThrough
 ) -> None:
     noise(tmp_path, "large.bin", 70 * MIB)
@@ -276,8 +276,12 @@ def test_a_third_interrupt_ends_at_once(
     process.send_signal(signal.SIGINT)
     # The store has still not answered.
     assert process.wait(COMMAND_SECONDS_MAX) == 130
+    (upload,) = unfinished_uploads(passthrough)
     gate.set()
-    assert process.communicate() == (b"", b"")
+    out, err = process.communicate()
+    warning, last = err.decode().splitlines()
+    assert warning.startswith(f"seekfs: parts may be left in the bucket, of the upload {upload} to ")
+    assert (out, last) == (b"", "seekfs: interrupted")
 
 
 def test_parts_that_could_not_be_forgotten_are_named(

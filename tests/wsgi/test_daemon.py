@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from gunicorn.config import Config as GunicornConfig  # type: ignore[import-untyped]
 
+from seekfs_core.closing import FLUSH_SECONDS_MAX
 from seekfs_core.errors import Problem
 from seekfs_io.config import ApiConfig, CacheConfig, Config, ConfigError, L2Config
 from seekfs_wsgi import daemon
@@ -45,7 +46,7 @@ def test_gunicorn_takes_every_setting() -> None:
     assert taken.preload_app is False
     assert taken.worker_class.__name__ == "Worker"
     # Streams have 13 seconds in the worker, and the master waits for the flush behind them.
-    assert taken.graceful_timeout > 13 + daemon.FLUSH_SECONDS_MAX
+    assert taken.graceful_timeout > 13 + FLUSH_SECONDS_MAX
     assert running_config() is config
 
 
