@@ -30,7 +30,7 @@ _HEAD_END = b"\r\n\r\n"
 _SHOWN_BYTES_MAX = 40
 
 # Also with the one empty line before it that a server is to overlook (RFC 9112, 2.2).
-_REQUEST_LINE = re.compile(rb"(?:\r\n)?[^ \r\n]+ ([^ \r\n?]+)[^ \r\n]* HTTP/\d\.\d\r\n")
+_REQUEST_LINE = re.compile(rb"(?:\r\n)?[^ \r\n]+ ([^ \r\n?]+)[^ \r\n]* HTTP/(\d\.\d)\r\n")
 _FRAMING = re.compile(
     rb"\r\n(content-length|transfer-encoding|expect):[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE
 )
@@ -177,14 +177,15 @@ class _Chunked:
 class Arrival:
     """One request on its way in.
 
-    ``path`` is its target up to the query, as it came, once the head has come. ``is_whole`` says that its end
-    was seen, so that what comes next is another request.
+    ``path`` is its target up to the query, as it came, once the head has come. ``is_head`` says that its
+    method is HEAD, and ``is_whole`` that its end was seen, so that what comes next is another request.
     """
 
     limits: Limits
     stage: Stage = Stage.SILENT
     refusal: Refusal | None = None
     path: bytes = b""
+    is_head: bool = False
     is_whole: bool = False
     _bytes: int = 0
     _head: bytearray = field(factory=bytearray, repr=False)
@@ -236,6 +237,7 @@ class Arrival:
         # Only the last three bytes can begin an end that these complete.
         searched = max(len(head) - 3, 0)
         head += data
+        self.is_head = head.startswith((b"HEAD ", b"\r\nHEAD "))
         stop = head.find(_HEAD_END, searched)
         if stop < 0:
             self._look_at_part(head)
@@ -265,7 +267,7 @@ class Arrival:
     def _look_at_head(self, head: bytes, head_bytes: int) -> None:
         """Find out what comes behind it, or leave it to the parser where that is not certain."""
         line = _REQUEST_LINE.match(head)
-        self.path = line[1] if line else b""
+        self.path, version = line.groups() if line else (b"", b"")
         framing = [(name.lower(), value) for name, value in _FRAMING.findall(head)]
         if not framing:
             self.stage, self.is_whole = Stage.READY, True
@@ -273,19 +275,18 @@ class Arrival:
         lengths = [value for name, value in framing if name == b"content-length"]
         codings = b",".join(value for name, value in framing if name == b"transfer-encoding")
         is_expecting = any(name == b"expect" for name, _ in framing)
-        self._body, is_small = self._body_of(lengths, codings.lower(), head_bytes)
+        self._body, is_small = self._body_of(version, lengths, codings.lower(), head_bytes)
         if self._body is None:
             self.stage, self.is_whole = Stage.READY, not lengths and not codings
         else:
             self.stage = Stage.BODY if is_small and not is_expecting else Stage.LARGE
 
     def _body_of(
-        self, lengths: list[bytes], codings: bytes, head_bytes: int
+        self, version: bytes, lengths: list[bytes], codings: bytes, head_bytes: int
     ) -> tuple[_Sized | _Chunked | None, bool]:
         """How the body is framed and whether it may be small; None where there is none to wait for."""
         if codings and not lengths:
-            named = [coding.strip(b" \t") for coding in codings.split(b",")]
-            if named[-1] == b"chunked" and named.count(b"chunked") == 1:
+            if codings == b"chunked" and version != b"1.0":
                 return _Chunked(self.limits.body_bytes_max), True
         elif len(lengths) == 1 and not codings and _LENGTH.fullmatch(lengths[0]):
             length = int(lengths[0])

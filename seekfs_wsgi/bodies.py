@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _STEP_BYTES = 1024 * 1024
 """Read at once: a server need not hold a body twice to hand it over."""
 
-_LENGTH = re.compile(r"[0-9]{1,18}")
+_LENGTH = re.compile(r"[0-9]+")
+_LENGTH_DIGITS_MAX = 18
 
 
 def read_body(environ: WSGIEnvironment, bytes_max: int) -> bytearray:
@@ -33,6 +34,8 @@ def read_body(environ: WSGIEnvironment, bytes_max: int) -> bytearray:
     if announced:
         if not _LENGTH.fullmatch(announced):
             raise BadRequest(f"Content-Length {announced[:40]!r} is no length")
+        if len(announced) > _LENGTH_DIGITS_MAX:
+            raise too_large(f"as long as a number of {len(announced)} digits can say", bytes_max)
         length = int(announced)
         if length > bytes_max:
             raise too_large(f"{length} bytes", bytes_max)

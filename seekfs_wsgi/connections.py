@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.gthread import TConn  # type: ignore[import-untyped]
 
 from seekfs_wsgi.arrival import Arrival, Stage
+from seekfs_wsgi.parsing import StrictRequest
 from seekfs_wsgi.sending import Disconnected
 
 if TYPE_CHECKING:
@@ -99,8 +100,6 @@ class ClientSocket(socket.socket):
     read_until = math.inf
     when_read: Callable[[], object] | None = None
     """Called once, by the thread that reads a body, when it has come or will not come."""
-    when_refused: Callable[[], object] | None = None
-    """Called before that thread hears that the body is refused."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -121,7 +120,7 @@ class ClientSocket(socket.socket):
     def await_request(self, arrival: Arrival, read_ahead: bytes = b"") -> None:
         """What comes now is another request, ``read_ahead`` of it by the parser of the one before."""
         self.arrival = arrival
-        self.when_read = self.when_refused = None
+        self.when_read = None
         self._received[:0] = read_ahead
         if self._received:
             arrival.feed(bytes(self._received))
@@ -147,11 +146,8 @@ class ClientSocket(socket.socket):
             del self._received[:size]
             return data
         data = self._recv_in_time(size, flags) if self.arrival.stage is Stage.LARGE else b""
-        refusal = self.arrival.refusal
-        if refusal is not None:
-            if self.when_refused is not None:
-                self.when_refused()
-            raise refusal
+        if self.arrival.refusal is not None:
+            raise self.arrival.refusal
         return data
 
     def _recv_in_time(self, size: int, flags: int) -> bytes:
@@ -291,6 +287,10 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
 
     waiting: Waiting | None = None
     is_polled = False
+
+    def init(self) -> None:
+        super().init()
+        self.parser.mesg_class = StrictRequest
 
     def say_goodbye(self) -> bool:
         """Say that nothing more will come; True where the client may have to be waited for.

@@ -15,7 +15,6 @@ import logging
 import math
 import os
 import signal
-import socket
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -245,8 +244,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _refuse(self, conn: Connection) -> None:
         """Answer what will never be a request. That needs no thread: nothing is waited for."""
         refusal = conn.sock.arrival.refusal
-        answer = _refusal(problem_of_any(refusal), conn.client, refusal)
-        if conn.sock.send_at_once(answer):
+        if conn.sock.send_at_once(_refusal(problem_of_any(refusal), conn.sock, conn.client, refusal)):
             self._say_goodbye(conn)
         else:
             self._close(conn)
@@ -261,23 +259,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self.in_hand.discard(conn)
 
     def handle_request(self, req: Any, conn: Connection) -> Any:
-        arrival = conn.sock.arrival
-        if arrival.stage is Stage.LARGE:
-            conn.sock.when_refused = req.force_close
-        elif not arrival.is_whole or len(self.idle) >= self.max_keepalived:
-            # Where the body's end is not known, nobody knows where a next request would begin.
+        if len(self.idle) >= self.max_keepalived:
             req.force_close()
         return super().handle_request(req, conn)
 
     def _keepalive_after(self, conn: Connection, keepalive: Any) -> bool:
-        """Whether another request can follow, behind what is left of this one's body."""
-        if not (keepalive and conn.sock.arrival.is_whole):
-            return False
-        try:
-            return bool(conn.parser.finish_body())
-        except (http_errors.ParseException, OSError):
-            # A malformed body that nobody asked for. The answer is out; another one would be out of step.
-            return False
+        """Whether another request can follow, behind what is left of this one's body: that has come."""
+        return bool(keepalive and conn.parser.finish_body())
 
     def finish_request(self, conn: Connection, fs: Future[Any]) -> None:
         """Called on the polling thread when a thread is done with a connection."""
@@ -392,13 +380,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     # -- errors ------------------------------------------------------------------------------------
 
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+    def handle_error(self, req: Any, client: ClientSocket, addr: Any, exc: Exception) -> None:
         """Answer what never became a request, or what failed in the server around it."""
         with contextlib.suppress(OSError):
-            client.sendall(_refusal(parser_problem(exc), addr, exc))
+            client.sendall(_refusal(parser_problem(exc), client, addr, exc))
 
 
-def _refusal(problem: Problem, address: Any, error: Exception) -> bytes:
+def _refusal(problem: Problem, client: ClientSocket, address: Any, error: Exception) -> bytes:
     """The answer, after the log has it."""
     request_id = new_request_id()
     peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "a client"
@@ -412,7 +400,7 @@ def _refusal(problem: Problem, address: Any, error: Exception) -> bytes:
         exc_info=error if unforeseen else None,
         extra={"request_id": request_id},
     )
-    return error_answer(problem, request_id)
+    return error_answer(problem, request_id, has_body=not client.arrival.is_head)
 
 
 def parser_problem(error: Exception) -> Problem:
@@ -429,8 +417,8 @@ def parser_problem(error: Exception) -> Problem:
     return problem_of_any(error)
 
 
-def error_answer(problem: Problem, request_id: str) -> bytes:
-    """A whole HTTP/1.1 answer, after which the connection is closed."""
+def error_answer(problem: Problem, request_id: str, *, has_body: bool = True) -> bytes:
+    """A whole HTTP/1.1 answer, after which the connection is closed; to a HEAD without the body."""
     body = problem.document(request_id)
     head = (
         f"HTTP/1.1 {status_line(problem.status)}\r\n"
@@ -440,7 +428,7 @@ def error_answer(problem: Problem, request_id: str) -> bytes:
         f"X-Request-Id: {request_id}\r\n"
         "\r\n"
     )
-    return head.encode("ascii") + body
+    return head.encode("ascii") + (body if has_body else b"")
 
 
 def _die_with(parent_pid: int) -> None:

@@ -83,8 +83,7 @@ WHOLE = [
     CHUNKED + b"2\r\n[]\r\n0\r\n\r\n",
     CHUNKED + b'1\r\n[\r\n001;a=b; c="d"\r\n]\r\n000\r\nA: b\r\nC: d\r\n\r\n',
     CHUNKED + b"2 ;a\r\n\r\n\r\n0\r\n\r\n",
-    b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n",
-    b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip , chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    b"POST / HTTP/1.1\r\nTransfer-Encoding:\tChunked \r\n\r\n1\r\nx\r\n0\r\n\r\n",
 ]
 REFUSED_BY_PARSER = [
     b"\r\n\r\n",
@@ -106,6 +105,7 @@ REFUSED_BY_PARSER = [
     b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
     b"POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n",
     b"POST / HTTP/1.1\r\nTransfer-Encoding:\r\n\r\n",
+    b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
     sized(-1),
     sized("+1"),
     sized("1_0"),
@@ -136,6 +136,25 @@ def test_the_pieces_do_not_matter(sent: bytes, cuts: list[int]) -> None:
     pieces = [sent[start:stop] for start, stop in pairwise(edges)]
     one, many = arrived(sent), arrived(*pieces)
     assert (one.stage, one.path, one.is_whole) == (many.stage, many.path, many.is_whole)
+
+
+@pytest.mark.parametrize(
+    "codings",
+    [b"Transfer-Encoding: gzip , chunked", b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked"],
+    ids=["in one line", "in two"],
+)
+def test_a_body_that_nobody_would_decode_is_not_waited_for(codings: bytes) -> None:
+    arrival = arrived(b"POST / HTTP/1.1\r\nHost: x\r\n" + codings + b"\r\n\r\n")
+    assert (arrival.stage, arrival.is_whole) == (Stage.READY, False)
+
+
+def test_a_head_is_known_as_soon_as_its_method_is() -> None:
+    """A refusal of it has no body, however little has come."""
+    assert arrived(b"HEAD /").is_head
+    assert arrived(b"\r\nHE", b"AD / HTTP/1.1\r\nHost: x\r\n\r\n").is_head
+    assert arrived(b"HEAD \n").is_head
+    for other in (b"HEAD", b"HEADS / HTTP/1.1\r\n\r\n", b"GET /HEAD HTTP/1.1\r\n\r\n", GET):
+        assert not arrived(other).is_head
 
 
 def test_what_follows_a_request_is_none_of_its() -> None:

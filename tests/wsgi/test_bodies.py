@@ -62,9 +62,15 @@ def test_a_body_that_ends_early() -> None:
         read_body(environ(b"abc", "4"), 10)
 
 
-@pytest.mark.parametrize("length", ["-1", "+1", "1.0", "x", "٣", "9" * 30])
+@pytest.mark.parametrize("length", ["-1", "+1", "1.0", "x", "٣", "1_0", "1" + "x" * 30])
 def test_a_length_that_is_none(length: str) -> None:
     with pytest.raises(BadRequest, match="Content-Length"):
+        read_body(environ(b"abc", length), 10)
+
+
+@pytest.mark.parametrize("length", ["9" * 19, "9" * 5000])
+def test_a_length_that_no_body_has_is_too_large(length: str) -> None:
+    with pytest.raises(TooLarge, match=f"{len(length)} digits can say; at most 10 bytes"):
         read_body(environ(b"abc", length), 10)
 
 

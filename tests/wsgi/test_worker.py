@@ -65,5 +65,13 @@ def test_an_answer_is_whole_and_final() -> None:
     assert "\n" not in document["detail"]
 
 
+def test_an_answer_to_a_head_says_how_long_its_body_would_be() -> None:
+    problem = parser_problem(errors.InvalidHeader("x"))
+    whole = error_answer(problem, ID)
+    head, end, body = whole.partition(b"\r\n\r\n")
+    assert error_answer(problem, ID, has_body=False) == head + end
+    assert body
+
+
 def test_what_was_not_foreseen_says_nothing_of_the_inside() -> None:
     assert parser_problem(ZeroDivisionError("secret")) is INTERNAL
