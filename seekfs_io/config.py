@@ -21,6 +21,7 @@ what values may be together here.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
 import math
@@ -48,6 +49,7 @@ from seekfs_io.config_tree import (
     S3Config,
 )
 from seekfs_io.memory_limits import memory_bytes_available
+from seekfs_io.printable import printable
 
 __all__ = [
     "ApiConfig",
@@ -85,6 +87,9 @@ class ConfigError(Exception):
         return "\n".join(str(problem) for problem in self.problems)
 
 
+COMMAND_LINE = "the command line"
+"""How a message calls the layer that goes before all others."""
+
 FILE_VARIABLE = "SEEKFS_CONFIG"
 """Names the file; every other variable that begins like it stands for a key."""
 
@@ -120,12 +125,12 @@ def load_config(
     """
     variables = os.environ if environ is None else environ
     problems: list[Problem] = []
-    found = path or variables.get(FILE_VARIABLE) or ("seekfs.toml" if os.path.isfile("seekfs.toml") else None)
+    found, named_by = _file_to_read(path, variables)
     values: dict[str, object] = {}
     if found is None:
         values |= {"s3.engine": "file", "cache.l2.segment_path": NEWCOMER_SEGMENT_PATH}
     else:
-        values |= _checked(_from_file(found, problems), problems)
+        values |= _checked(_from_file(found, named_by, problems), problems)
     values |= _checked(_from_environment(variables, problems), problems)
     values |= _checked(_from_overrides(overrides or {}, problems), problems)
     config = _build(Config, "", values)
@@ -147,21 +152,33 @@ class _Given:
 
     key: str
     value: object
-    by: str = ""
+    by: str
 
 
-def _from_file(path: str, problems: list[Problem]) -> list[_Given]:
+def _file_to_read(path: str | None, environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """The file, or None, and how a message calls whoever named it. An empty ``--config`` names a file, and
+    one that cannot be there: it stands for a variable of a script that was not set."""
+    if path is not None:
+        return path, "--config"
+    if named := environ.get(FILE_VARIABLE):
+        return named, FILE_VARIABLE
+    return ("seekfs.toml" if os.path.isfile("seekfs.toml") else None), "found here"
+
+
+def _from_file(path: str, named_by: str, problems: list[Problem]) -> list[_Given]:
+    where = printable(path) or named_by
     try:
         with open(path, "rb") as file:
-            table = tomllib.load(file)
+            stored = file.read().removeprefix(codecs.BOM_UTF8)  # Editors of Windows begin a file with it.
+        table = tomllib.loads(stored.decode())
     except OSError as error:
-        problems.append(Problem(path, f"cannot be read: {error.strerror}"))
+        problems.append(Problem(where, f"cannot be read ({named_by}): {error.strerror}"))
         return []
     except UnicodeDecodeError as error:
-        problems.append(Problem(path, f"is not UTF-8 at byte {error.start}"))
+        problems.append(Problem(where, f"is not UTF-8 at byte {error.start}"))
         return []
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        problems.append(Problem(path, f"is not TOML: {error}"))
+    except (ValueError, RecursionError) as error:  # Of TOML, or of a number that is too long for one.
+        problems.append(Problem(where, f"is not TOML: {error}"))
         return []
     given: list[_Given] = []
 
@@ -172,11 +189,12 @@ def _from_file(path: str, problems: list[Problem]) -> list[_Given]:
                 if isinstance(value, Mapping):
                     walk(value, f"{key}.")
                 else:
-                    problems.append(Problem(key, f"{_shown(value)} is not a section; write [{key}]"))
+                    what = f"{_shown(value)} (from {where}) is not a section; write [{key}]"
+                    problems.append(Problem(key, what))
             elif (key in SCHEMA.rules or key in SCHEMA.aliases) and "." not in name:
-                given.append(_Given(key=key, value=value))
+                given.append(_Given(key=key, value=value, by=where))
             else:
-                problems.append(_unknown(key))
+                problems.append(_unknown(key, where))
 
     walk(table, "")
     return _without_aliases(given, problems)
@@ -200,11 +218,11 @@ def _from_overrides(overrides: Mapping[str, object], problems: list[Problem]) ->
         if value is None:
             continue
         if key not in SCHEMA.rules and key not in SCHEMA.aliases:
-            problems.append(_unknown(key))
+            problems.append(_unknown(key, COMMAND_LINE))
         elif isinstance(value, str):
-            given.append(_from_text(key, value, "the command line"))
+            given.append(_from_text(key, value, COMMAND_LINE))
         else:
-            given.append(_Given(key=key, value=value, by="the command line"))
+            given.append(_Given(key=key, value=value, by=COMMAND_LINE))
     return _without_aliases(given, problems)
 
 
@@ -225,7 +243,8 @@ def _without_aliases(given: list[_Given], problems: list[Problem]) -> list[_Give
             kept.append(each)
         elif key in keys:
             alias = each.key.rpartition(".")[2]
-            problems.append(Problem(key, f"is given together with its alias {alias}; give one of them"))
+            what = f"is given together with its alias {alias} (from {each.by}); give one of them"
+            problems.append(Problem(key, what))
         else:
             kept.append(attrs.evolve(each, key=key))
     return kept
@@ -242,19 +261,19 @@ def _checked(given: list[_Given], problems: list[Problem]) -> dict[str, object]:
             values[each.key] = rule.accept(each.value)
         except Refused as refused:
             shown = "the value (not shown)" if rule.secret else _shown(each.value)
-            by = f" (from {each.by})" if each.by else ""
-            problems.append(Problem(each.key, f"{shown}{by} is not allowed: it must be {refused}"))
+            what = f"{shown} (from {each.by}) is not allowed: it must be {refused}"
+            problems.append(Problem(each.key, what))
     return values
 
 
-def _unknown(key: str) -> Problem:
+def _unknown(key: str, by: str) -> Problem:
     known = [*SCHEMA.rules]
     if key.rpartition(".")[0] not in SCHEMA.sections:
         # Of a key in a section that there is, the section's own name would be the nearest, and no help.
         known += SCHEMA.sections
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return Problem(key, f"is not a key of the configuration{hint}")
+    return Problem(printable(key), f"(from {by}) is not a key of the configuration{hint}")
 
 
 def _unknown_variable(name: str) -> Problem:
@@ -262,7 +281,7 @@ def _unknown_variable(name: str) -> Problem:
     known = [each.removeprefix(_VARIABLE_PREFIX) for each in [*_VARIABLES, FILE_VARIABLE]]
     near = difflib.get_close_matches(name.removeprefix(_VARIABLE_PREFIX), known, n=1)
     hint = f"; did you mean {_VARIABLE_PREFIX}{near[0]}?" if near else ""
-    return Problem(name, f"is not the variable of any key{hint}")
+    return Problem(printable(name), f"is not the variable of any key{hint}")
 
 
 def _build(kind: type[SectionT], prefix: str, values: Mapping[str, object]) -> SectionT:
@@ -355,14 +374,17 @@ def _is_directory_name(endpoint: str | None) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value as it may stand in a message: as TOML would write it, cut, without a password."""
+    """A value as it may stand in a message: as TOML would write it, on one line, cut, without a password."""
     if isinstance(value, str):
         value = re.sub(r"(?<=://)[^/@\s]*@", f"{MASK}@", value)
-        shown = json.dumps(value, ensure_ascii=False)
+        shown = printable(json.dumps(value, ensure_ascii=False))
     elif isinstance(value, bool):
         shown = str(value).lower()
     else:
-        shown = str(value)
+        try:
+            shown = str(value)
+        except ValueError:  # Of more digits than Python converts.
+            shown = "a number of thousands of digits"
     return shown if len(shown) <= 100 else shown[:97] + "..."
 
 

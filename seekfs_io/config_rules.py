@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import math
 import os
 import re
 import tomllib
@@ -84,7 +83,8 @@ def number(
     def accept(value: object) -> object:
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             raise Refused(what)
-        if not math.isfinite(value) or not low <= value <= high or (above_low and value == low):
+        # Not isfinite: an integer may be too large for it. NaN is in no range.
+        if not low <= value <= high or (above_low and value == low):
             raise Refused(what)
         if multiple and value % multiple[0]:
             raise Refused(what)
@@ -157,7 +157,7 @@ def pins() -> Rule:
             if not isinstance(ns, str) or (fault := namespace_fault(ns)) is not None:
                 raise Refused(f"{allowed}; {ns!r} {fault if isinstance(ns, str) else 'is not a name'}")
             if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= VERSION_MAX:
-                raise Refused(f"{allowed}; {ns!r} has {version!r}")
+                raise Refused(f"{allowed}; the version of {ns!r} is none")
         return dict(value)
 
     return Rule(accept=accept, read=_read_table)
