@@ -13,6 +13,7 @@ import shlex
 import shutil
 import threading
 from pathlib import Path
+from typing import assert_never
 
 from seekfs_core.cache_directory import (
     BOOT_NAME,
@@ -30,7 +31,13 @@ from seekfs_core.cache_directory import (
     foreign_name,
     segment_file,
 )
-from seekfs_io.pages.segment_format import LAYOUT_VERSION, STORE_ID_LENGTH, decode_layout, encode_layout
+from seekfs_io.pages.segment_format import (
+    LAYOUT_VERSION,
+    STORE_ID_LENGTH,
+    Layout,
+    decode_layout,
+    encode_layout,
+)
 
 log = logging.getLogger("seekfs.cache")
 
@@ -123,12 +130,8 @@ def claim(path: str | os.PathLike[str]) -> CacheDirectory:
 def _claim(path: Path) -> CacheDirectory:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        names = os.listdir(path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    # Looked at before anything is made here, the lock included.
-    _refuse_foreign(path, foreign_beside_no_layout(names))
-    try:
+        # Before anything is made here, the lock included; and once more under it.
+        _fate_of(path)
         lock_fd = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise _unwritable(path, error) from None
@@ -141,7 +144,7 @@ def _claim(path: Path) -> CacheDirectory:
                 f"{str(path)!r} is in use by another process{_owner(lock_fd)}: one daemon has one directory; "
                 "stop the other one or name another path",
             ) from None
-        store_id = _read_layout(path)
+        store_id = _take(path)
         os.pwrite(lock_fd, b"%-20d\n" % os.getpid(), 0)
     except OSError as error:
         os.close(lock_fd)
@@ -158,28 +161,24 @@ def _owner(lock_fd: int) -> str:
     return ""
 
 
-def _read_layout(path: Path) -> bytes:
-    """The identity of the directory, which is whole, of this layout and ours when this returns."""
+def _fate_of(path: Path) -> tuple[Fate, Layout | None]:
+    """What is to become of the directory, and its layout; ``CacheRefused`` where it is not ours to use.
+
+    Changes nothing.
+    """
+    _refuse_foreign(path, foreign_beside_no_layout(os.listdir(path)))
     layout_path = path / LAYOUT_NAME
     stored = None
     with contextlib.suppress(FileNotFoundError):
         stored = layout_path.read_bytes()
     layout = None if stored is None else decode_layout(stored)
     version = None if layout is None else layout.version
-    match fate_of(is_there=stored is not None, layout=version, own_layout=LAYOUT_VERSION):
+    fate = fate_of(is_there=stored is not None, layout=version, own_layout=LAYOUT_VERSION)
+    match fate:
         case Fate.MADE:
-            return _make(path)
-        case Fate.USED:
-            assert layout is not None
-            assert layout.store_id is not None
+            pass
+        case Fate.USED | Fate.EMPTIED:
             _refuse_foreign(path, _foreign_name(path))
-            _make_inner(path)
-            return layout.store_id
-        case Fate.EMPTIED:
-            _refuse_foreign(path, _foreign_name(path))
-            log.warning("cache directory %s has layout %d; starting empty", path, version)
-            _empty(path)
-            return _make(path)
         case Fate.REFUSED_NEWER:
             raise CacheRefused(
                 PATH_KEY,
@@ -192,6 +191,24 @@ def _read_layout(path: Path) -> bytes:
                 f"{str(layout_path)!r} is not a layout file that seekfs wrote; if nothing in {str(path)!r} "
                 "is needed any more, empty the directory, else name another path",
             )
+        case _:
+            assert_never(fate)
+    return fate, layout
+
+
+def _take(path: Path) -> bytes:
+    """The identity of the directory, which is whole, of this layout and ours when this returns."""
+    fate, layout = _fate_of(path)
+    if fate is Fate.USED:
+        assert layout is not None
+        assert layout.store_id is not None
+        _make_inner(path)
+        return layout.store_id
+    if fate is Fate.EMPTIED:
+        assert layout is not None
+        log.warning("cache directory %s has layout %d; starting empty", path, layout.version)
+        _empty(path)
+    return _make(path)
 
 
 def _make(path: Path) -> bytes:

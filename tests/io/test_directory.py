@@ -65,6 +65,7 @@ def test_a_directory_that_holds_anything_else_is_refused_and_left_alone(tmp_path
     claim(path).release()
     (path / name).parent.mkdir(exist_ok=True)
     (path / name).write_text("somebody's")
+    (path / "seekfs.lock").unlink()  # Not even that is made again.
     before = listing(path)
     with pytest.raises(CacheRefused, match=name):
         claim(path)
@@ -112,9 +113,11 @@ def test_a_newer_layout_is_refused_and_left_alone(tmp_path: Path) -> None:
     claim(tmp_path).release()
     (tmp_path / "seekfs.layout").write_bytes(b"seekfs cache directory\nlayout 7\nof the future\n")
     (tmp_path / "what-the-future-keeps").write_bytes(b"")
+    (tmp_path / "seekfs.lock").unlink()
+    before = listing(tmp_path)
     with pytest.raises(CacheRefused, match="layout 7, of a newer seekfs"):
         claim(tmp_path)
-    assert (tmp_path / "what-the-future-keeps").exists()
+    assert listing(tmp_path) == before
 
 
 @pytest.mark.parametrize("stored", [b"", b"hello\n", encode_layout(bytes(16))[:-5]])
