@@ -47,7 +47,7 @@ import random
 from collections import deque
 from collections.abc import Iterable
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from seekfs_core import grid
 from seekfs_core.budget import GetBudget
@@ -86,12 +86,14 @@ from seekfs_core.fetch_messages import (
 )
 from seekfs_core.fetch_waits import Waits
 from seekfs_core.fetch_work import (
+    CRC_ATTEMPTS_MAX,
     Get,
     GetState,
     Page,
     RoomRequest,
     after_attempts,
     corrupt_page,
+    of_page,
     page_length,
     runs_of,
     wanted_for,
@@ -101,10 +103,6 @@ from seekfs_core.pages import PageKey, page_key
 from seekfs_core.retry import RetryPolicy
 from seekfs_core.room import Room
 from seekfs_core.slots import RequestSlots
-
-CRC_ATTEMPTS_MAX = 2
-"""A page with a wrong checksum is asked for once more: a flipped bit on the way is cured by that, a
-falsified object is not."""
 
 CLOSING = StoreFailure(kind=FailureKind.CLOSING, detail=ShuttingDown.title)
 """What everything fails with that is waited for at the end."""
@@ -504,9 +502,9 @@ class FetchScheduler:
             return
         get.move("failed", GetState.OVER)
         del self._gets[number]
-        final = wanted_for(get.source, evolve(failure, detail=after_attempts(failure.detail, get.attempt)))
+        final = wanted_for(get.source, after_attempts(failure, get.attempt))
         for page_id in get.pages:
-            self._fail_page(get, page_id, final, actions)
+            self._fail_page(get, page_id, of_page(page_id, final), actions)
 
     def _ask_again(self, get: Get) -> None:
         """A GET of its own for each run of pages whose checksum was wrong; their room stays reserved.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure
 from seekfs_core.fetch_messages import BreakOffCall, FailCall, StartCall
@@ -107,7 +107,7 @@ class Calls:
         del self._calls[call.number]
         if not call.wanted:
             return ()
-        return (FailCall(call.number, evolve(failure, detail=after_attempts(failure.detail, call.attempt))),)
+        return (FailCall(call.number, after_attempts(failure, call.attempt)),)
 
     def fail_all(self, failure: StoreFailure) -> list[FailCall | BreakOffCall]:
         """Every call that somebody waits for fails with ``failure``."""

@@ -12,6 +12,10 @@ from attrs import define, evolve, field
 from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure
 from seekfs_core.fetch_messages import PageSource
 
+CRC_ATTEMPTS_MAX = 2
+"""A page with a wrong checksum is asked for once more: a flipped bit on the way is cured by that, a
+falsified object is not."""
+
 OVERWRITTEN = "the object was overwritten since it was published"
 
 
@@ -125,9 +129,15 @@ def runs_of(pages: Iterable[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def after_attempts(detail: str, attempts: int) -> str:
-    """What a final failure says, and how often it was tried."""
-    return detail if attempts == 1 else f"{detail}, after {attempts} requests"
+def after_attempts(failure: StoreFailure, attempts: int) -> StoreFailure:
+    """A final failure, and how often it was tried."""
+    detail = failure.detail if attempts == 1 else f"{failure.detail}, after {attempts} requests"
+    return evolve(failure, detail=detail, facts={**failure.facts, "attempts": attempts})
+
+
+def of_page(page_id: int, failure: StoreFailure) -> StoreFailure:
+    """A failure of a GET, as that of one of its pages."""
+    return evolve(failure, facts={**failure.facts, "page_id": page_id})
 
 
 def wanted_for(source: PageSource, failure: StoreFailure) -> StoreFailure:
@@ -161,6 +171,7 @@ def corrupt_page(get: Get, page_id: int, expected: int, found: int) -> StoreFail
             "path": source.file.path,
             "version": source.version,
             "page_id": page_id,
+            "attempts": CRC_ATTEMPTS_MAX,
             "expected": expected,
             "found": found,
             "overwritten": overwritten,

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import define, field
 
 from seekfs_core.errors import DeadlineExceeded
+from seekfs_core.fetch_messages import PageSource
 
 PAGE_SECONDS_MIN = 5.0
 """A store that is merely slow is not begun with again and again, whoever is in a hurry."""
@@ -28,8 +29,6 @@ class Patience:
     """``wait_seconds_max`` is the bound of a wait (``api.request_deadline_sec``); times are monotonic."""
 
     wait_seconds_max: float
-    what: str = "a page"
-    """What is waited for, as the rest of a sentence."""
     _until: float = field(default=float("inf"), init=False)
     _is_spent: bool = field(default=False, init=False)
 
@@ -41,9 +40,22 @@ class Patience:
         """How long it may go on; 0 once any wait of this read was too long."""
         return 0.0 if self._is_spent else max(0.0, self._until - now)
 
-    def spent(self, **context: Any) -> DeadlineExceeded:
-        """The wait was too long: what to say of that. ``context`` is for the problem document."""
+    def spent(self, what: str, **context: Any) -> DeadlineExceeded:
+        """The wait for ``what`` was too long: what to say of it. ``context`` is for the problem document."""
         self._is_spent = True
         return DeadlineExceeded(
-            f"waited {self.wait_seconds_max:g} seconds for {self.what} (api.request_deadline_sec)", **context
+            f"waited {self.wait_seconds_max:g} seconds for {what} (api.request_deadline_sec)", **context
         )
+
+
+def overdue_page(patience: Patience, source: PageSource, page_id: int) -> DeadlineExceeded:
+    """The wait for a page was too long: which one, and of what."""
+    file = source.file
+    return patience.spent(
+        f"page {page_id} of {file.path!r} in version {source.version} of {source.ns!r}",
+        ns=source.ns,
+        path=file.path,
+        version=source.version,
+        page_id=page_id,
+        key=file.storage_key,
+    )

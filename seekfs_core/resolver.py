@@ -52,6 +52,7 @@ from seekfs_core.resolver_messages import (
     ResolveWanted,
     Restored,
     ServeCurrent,
+    ServedOn,
     WaiterLeft,
 )
 
@@ -359,6 +360,7 @@ class ManifestResolver:
                 return
             # A namespace that lost its HEAD is served as it was last seen, marked stale.
             version = ns.floor
+            self._say_served_on(ns, None, _no_namespace(ns.name), actions)
         # A HEAD that went back is not followed: within a node the current version never does.
         ns.floor = max(ns.floor, version)
         self._settle(ns, actions)
@@ -368,6 +370,7 @@ class ManifestResolver:
         ns.head_at = self._now
         ns.head_error = error
         if ns.floor:
+            self._say_served_on(ns, None, error, actions)
             self._settle(ns, actions)
             return
         waiters, ns.for_head = ns.for_head, []
@@ -455,6 +458,10 @@ class ManifestResolver:
                 self._keep(ns.current)
             ns.current = manifest
             self._serve(ns, actions)
+            if ns.head_error is not None:
+                self._say_served_on(ns, None, ns.head_error, actions)
+            elif (error := next(filter(None, (waiter.instead_of for waiter in waiters)), None)) is not None:
+                self._say_served_on(ns, ns.floor, error, actions)
         else:
             self._keep(manifest)
             if self.pins.get(manifest.ns) == manifest.version:
@@ -529,7 +536,15 @@ class ManifestResolver:
             else:
                 self._answer_without(ns, waiter, final, actions)
         if ns.current is not None and version == ns.floor:
+            self._say_served_on(ns, version, final, actions)
             self._serve(ns, actions)
+
+    def _say_served_on(
+        self, ns: _Namespace, instead_of: int | None, error: SeekfsError, actions: list[ResolverAction]
+    ) -> None:
+        # Of one that is pinned it makes no difference, and at the end nothing is said of the store.
+        if ns.current is not None and ns.name not in self.pins and not self._closing:
+            actions.append(ServedOn(ns.name, ns.current.version, instead_of, error))
 
     def _answer_without(
         self, ns: _Namespace, waiter: _Waiter, error: SeekfsError, actions: list[ResolverAction]

@@ -168,6 +168,26 @@ class KeepHead:
     version: int
 
 
+@frozen
+class ServedOn:
+    """HEAD cannot be read, or the version ``instead_of`` that it names cannot be had, for ``error``. No
+    request fails for that: those that name no version get ``version`` on. Said once for every time that
+    it was tried."""
+
+    ns: str
+    version: int
+    instead_of: int | None
+    error: SeekfsError
+
+
 ResolverAction: TypeAlias = (
-    ReadHead | ReadManifest | FetchManifest | Resolved | NotResolved | ServeCurrent | KeepManifest | KeepHead
+    ReadHead
+    | ReadManifest
+    | FetchManifest
+    | Resolved
+    | NotResolved
+    | ServeCurrent
+    | ServedOn
+    | KeepManifest
+    | KeepHead
 )

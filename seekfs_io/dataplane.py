@@ -250,13 +250,13 @@ class DataPlane:
             answers.put(error_of(failure, key=key))
 
         cancel = self._fetcher.call(run, failed)
-        patience = Patience(self.config.api.request_deadline_sec, f"the store's answer about {key!r}")
+        patience = Patience(self.config.api.request_deadline_sec)
         patience.begin(self._clock())
         try:
             answer = answers.get(timeout=patience.seconds_left(self._clock()))
         except queue.Empty:
             cancel()
-            raise patience.spent(key=key) from None
+            raise patience.spent(f"the store's answer about {key!r}", key=key) from None
         if isinstance(answer, SeekfsError):
             raise answer
         return answer

@@ -7,6 +7,9 @@ disk writes run on another. Readers hear what happens through an inbox each.
 What happens to a page, in order: it arrives and is checked (``PageArrived``); it can be found in
 RAM and its readers hold it; only then is it no longer "wanted". A reader that looks under the
 lock therefore sees it either in a tier or under way, and never asks for it twice.
+
+A request to the store that fails is told to the log at level debug only: it may well be made again. Whoever
+waits for it says it once, with all that is known, if it comes to nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from crc32c import crc32c
 from seekfs_core import writebehind
 from seekfs_core.closing import THREADS_SECONDS_MAX
 from seekfs_core.errors import FailureKind, SeekfsError, StoreFailure, bug_of, error_of
-from seekfs_core.fetch import CLOSING, FetchScheduler
+from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import (
     BreakOffCall,
     BreakOffGet,
@@ -362,8 +365,6 @@ class Fetcher:
             case FailPage(source, page_id, reads, failure):
                 key = page_key(source.key, page_id)
                 error = error_of(failure, key=source.file.storage_key)
-                if failure is not CLOSING:  # The end is said once, not for every page.
-                    jobs.append(lambda: log.warning("%s", error.detail, extra={"event": "page_failed"}))
                 for read in reads:
                     self._inboxes[read].letters.put(PageFailed(key, error, is_passing(failure.kind)))
             case FailCall(number, failure):
@@ -461,7 +462,7 @@ class Fetcher:
                 self._receive_pages(get, body, transfer)
         except StoreError as error:
             failure = transfer.failure_of(error)
-            log.info("GET failed: %s", failure.detail, extra={"event": "get_failed", "key": key})
+            log.debug("GET %d of %r, try %d: %s", get.get, key, get.attempt, failure.detail)
             outcome = GetFailed(get.get, failure)
         except Exception as error:
             # A bug, but not one that may leave readers waiting for ever.
@@ -506,7 +507,9 @@ class Fetcher:
             try:
                 answered = call.run(transfer)
             except StoreError as error:
-                outcome = CallFailed(number, transfer.failure_of(error))
+                failure = transfer.failure_of(error)
+                log.debug("call %d: %s", number, failure.detail)
+                outcome = CallFailed(number, failure)
             except Exception as error:
                 log.exception("a request to the store")
                 outcome = CallFailed(number, bug_of(error))

@@ -2,7 +2,8 @@
 
     2026-01-31T12:00:00.123Z WARNING seekfs.store: the store fell silent request_id=4f1c key="a b"
 
-What is passed in ``extra`` becomes fields of the line. An exception becomes two more, ``error``
+What is passed in ``extra`` becomes fields of the line, and so does what its ``facts`` hold: a mapping whose
+names are somebody else's, such as an error's context. An exception becomes two more, ``error``
 and ``traceback``, the latter cut down to places in the code. Line feeds and other control characters
 are escaped: no event can look like two, whatever name or header a client has made up.
 """
@@ -15,6 +16,7 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,6 +69,8 @@ def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """What an event has beside time, level, logger and message."""
     fields = {name: value for name, value in vars(record).items() if name not in _OWN_ATTRIBUTES}
+    facts: Mapping[str, Any] = fields.pop("facts", {})
+    fields |= {name: value for name, value in facts.items() if name not in fields}
     if record.exc_info and record.exc_info[1] is not None:
         error = record.exc_info[1]
         fields["error"] = f"{type(error).__name__}: {error}"

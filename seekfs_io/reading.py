@@ -41,7 +41,7 @@ from seekfs_core.lookup import (
 )
 from seekfs_core.manifest import FileEntry
 from seekfs_core.pages import FileKey, PageKey, page_key
-from seekfs_core.patience import Patience
+from seekfs_core.patience import Patience, overdue_page
 from seekfs_core.plan import ReadPlan
 from seekfs_core.readahead import AheadLost, PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
 from seekfs_core.readback import WINDOW_BYTES, corruption, reads_whole_page
@@ -335,7 +335,7 @@ class ReadStream:
                         self._ask(file, page_id)
                         outcome = Asked(self._known(key))
                     case LookupAction.WAIT:
-                        self._await_page(key)
+                        self._await_page(key, file, page_id)
                         outcome = WaitOver()
                     case LookupAction.LOOK_AT_HAND:
                         found = self._at_hand(key)
@@ -432,7 +432,7 @@ class ReadStream:
 
     # --- waiting ----------------------------------------------------------------------------
 
-    def _await_page(self, key: PageKey) -> None:
+    def _await_page(self, key: PageKey, file: FileEntry, page_id: int) -> None:
         """Until the page has come or failed, or is no longer on its way."""
         told = False
         self._awaited = key
@@ -441,7 +441,10 @@ class ReadStream:
             if not told and self._inbox.letters.empty():
                 self._setting.fetcher.wait_for(self._join(), key)
                 told = True
-            self._take_in(self._next_letter())
+            letter = self._next_letter()
+            if letter is None:
+                raise overdue_page(self._patience, self._source(file), page_id)
+            self._take_in(letter)
         self._awaited = None
 
     def _await_room(self, length: int) -> None:
@@ -454,6 +457,8 @@ class ReadStream:
                 self._setting.fetcher.wait_for(read, None)
                 told = True
             letter = self._next_letter()
+            if letter is None:
+                raise self._patience.spent("room to read a page into", ns=self._plan.manifest.ns)
             # A grant that came too late for an earlier wait may have another length.
             if isinstance(letter, RoomGranted) and letter.length == length:
                 return
@@ -461,11 +466,12 @@ class ReadStream:
                 raise ShuttingDown("the daemon is stopping: this read was not finished")
             self._take_in(letter)
 
-    def _next_letter(self) -> Letter:
+    def _next_letter(self) -> Letter | None:
+        """None where none comes in time."""
         try:
             return self._inbox.letters.get(timeout=self._patience.seconds_left(time.monotonic()))
         except queue.Empty:
-            raise self._patience.spent() from None
+            return None
 
     def _take_in(self, letter: Letter) -> None:
         match letter:

@@ -20,7 +20,7 @@ from functools import partial
 from attrs import frozen
 
 from seekfs_core.closing import THREADS_SECONDS_MAX
-from seekfs_core.errors import SeekfsError, StoreFailure, bug_of, error_of, is_absence
+from seekfs_core.errors import ManifestInvalid, SeekfsError, StoreFailure, bug_of, error_of, is_absence
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
 from seekfs_core.manifest_format import decode_manifest, pack_manifest
@@ -46,6 +46,7 @@ from seekfs_core.resolver_messages import (
     ResolveWanted,
     Restored,
     ServeCurrent,
+    ServedOn,
     WaiterLeft,
 )
 from seekfs_io.fetching import Fetcher
@@ -119,7 +120,7 @@ class Resolving:
             self._waiters[number] = inbox
             jobs = self._feed(ResolveWanted(number, ns, version))
         run_all(jobs)
-        patience = Patience(self._wait_seconds_max, f"the manifest of {ns!r}")
+        patience = Patience(self._wait_seconds_max)
         patience.begin(self._clock())
         try:
             answer = inbox.get(timeout=patience.seconds_left(self._clock()))
@@ -128,7 +129,7 @@ class Resolving:
                 self._waiters.pop(number, None)
                 jobs = self._feed(WaiterLeft(number))
             run_all(jobs)
-            raise patience.spent(ns=ns) from None
+            raise patience.spent(f"the manifest of {ns!r}", ns=ns) from None
         match answer:
             case Resolved(_, manifest, stale):
                 return Resolution(ns, manifest.version, manifest, stale)
@@ -179,6 +180,8 @@ class Resolving:
                 case ServeCurrent(manifest, until):
                     resolution = Resolution(manifest.ns, manifest.version, manifest, False)
                     self._serving[manifest.ns] = (until, resolution)
+                case ServedOn():
+                    jobs.append(partial(_log_served_on, action))
                 case KeepManifest(manifest):
                     stored = self._to_keep.get((manifest.ns, manifest.version))
                     self._keep_soon(partial(self._keep, manifest, stored), jobs)
@@ -212,9 +215,7 @@ class Resolving:
             if is_absence(failure):
                 self._tell(HeadRead(ns, None))
                 return
-            error = error_of(failure, key=key, ns=ns)
-            log.warning("HEAD of %r could not be read: %s", ns, error.detail, extra={"event": "head_failed"})
-            self._tell(HeadFailed(ns, error))
+            self._tell(HeadFailed(ns, error_of(failure, key=key, ns=ns)))
 
         self._fetcher.call(run, failed)
 
@@ -255,7 +256,6 @@ class Resolving:
         try:
             manifest = self._decode(stored, ns, version)
         except SeekfsError as error:
-            log.error("a manifest is refused: %s", error.detail, extra={"event": "manifest_refused"})
             self._tell(ManifestFailed(ns, version, error))
             return
         log.info(
@@ -264,7 +264,7 @@ class Resolving:
             ns,
             len(manifest.files),
             time.perf_counter() - began,
-            extra={"event": "manifest_loaded"},
+            extra={"facts": {"ns": ns, "version": version}},
         )
         with self._lock:
             self._to_keep[ns, version] = stored
@@ -312,5 +312,19 @@ def _head_event(ns: str, held: bytes) -> ResolverEvent:
     try:
         return HeadRead(ns, parse_head(held, ns=ns))
     except SeekfsError as error:
-        log.error("a HEAD is refused: %s", error.detail, extra={"event": "head_refused"})
         return HeadFailed(ns, error)
+
+
+def _log_served_on(action: ServedOn) -> None:
+    """Nobody's request has failed, and somebody should know all the same. What is wrong in the bucket stays
+    wrong until a person has mended it; the store may be well again by itself."""
+    error = action.error
+    log.log(
+        logging.ERROR if isinstance(error, ManifestInvalid) else logging.WARNING,
+        "version %d of %r is served on, %s: %s",
+        action.version,
+        action.ns,
+        "as HEAD cannot be read" if action.instead_of is None else f"in place of version {action.instead_of}",
+        error.detail,
+        extra={"facts": {**error.context, "ns": action.ns, "version": action.version}},
+    )

@@ -32,11 +32,12 @@ from seekfs_wsgi.problems import (
     Headers,
     Problem,
     new_request_id,
+    problem_of,
     problem_of_any,
     status_line,
 )
 from seekfs_wsgi.readv import Readv
-from seekfs_wsgi.sending import Disconnected, deliver
+from seekfs_wsgi.sending import CutOff, Disconnected, deliver
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -51,7 +52,6 @@ OTHER = "other"
 
 _READING = ("GET", "HEAD")
 _POSTING = ("POST",)
-_TARGET_SHOWN_MAX = 300
 
 
 @frozen
@@ -153,17 +153,15 @@ class Application:
         )
 
     def _log_problem(self, request: Request, problem: Problem, error: Exception) -> None:
-        level = logging.INFO if problem.status < 500 else logging.WARNING
-        unforeseen = problem is INTERNAL
         log.log(
-            logging.ERROR if unforeseen else level,
+            problem.log_level,
             "%s %s: %d %s",
             request.method[:40],
-            _target(request),
+            request.target,
             problem.status,
             problem.detail,
-            exc_info=error if unforeseen else None,
-            extra={"request_id": request.id},
+            exc_info=error if problem is INTERNAL else None,
+            extra=problem.for_log(request.id),
         )
 
     def _first_piece(self, exchange: _Exchange, answer: Answer, stream: Stream) -> memoryview | None:
@@ -212,14 +210,18 @@ class Application:
                 self._metrics.note_cut_off(exchange.endpoint)
             self._finish(exchange)
 
-        return deliver(
-            exchange.request.environ,
-            start_response,
-            status_line(answer.status),
-            _headers(exchange, answer),
-            self._guarded(exchange, answer.length, first, stream.pieces),
-            finish,
-        )
+        try:
+            return deliver(
+                exchange.request.environ,
+                start_response,
+                status_line(answer.status),
+                _headers(exchange, answer),
+                self._guarded(exchange, answer.length, first, stream.pieces),
+                finish,
+            )
+        except CutOff as cut:
+            self._log_cut_off(exchange, cut.reason, logging.INFO)
+            raise Disconnected(cut.reason) from None
 
     def _guarded(
         self, exchange: _Exchange, length: int | None, first: memoryview | None, rest: Iterator[memoryview]
@@ -234,29 +236,38 @@ class Application:
                 exchange.bytes_sent += len(piece)
         except SeekfsError as error:
             reason = f"{error.status} {error.detail}"
-            self._log_cut_off(exchange, reason, logging.WARNING, None)
+            self._log_cut_off(exchange, reason, logging.WARNING, problem=problem_of(error))
             raise Disconnected(reason) from None
         except Exception as error:
             reason = "an error that seekfs did not foresee"
-            self._log_cut_off(exchange, reason, logging.ERROR, error)
+            self._log_cut_off(exchange, reason, logging.ERROR, error=error, problem=INTERNAL)
             raise Disconnected(reason) from None
         if length is not None and exchange.bytes_sent != length:
             reason = f"{length} bytes were announced"
-            self._log_cut_off(exchange, reason, logging.ERROR, None)
+            self._log_cut_off(exchange, reason, logging.ERROR)
             raise Disconnected(reason)
         exchange.is_whole = True
 
-    def _log_cut_off(self, exchange: _Exchange, reason: str, level: int, error: Exception | None) -> None:
+    def _log_cut_off(
+        self,
+        exchange: _Exchange,
+        reason: str,
+        level: int,
+        *,
+        error: Exception | None = None,
+        problem: Problem | None = None,
+    ) -> None:
+        """``problem`` is what would have been answered, had the answer not begun."""
         request = exchange.request
         log.log(
             level,
             "%s %s: cut off after %d bytes: %s",
             request.method,
-            _target(request),
+            request.target,
             exchange.bytes_sent,
             reason,
             exc_info=error,
-            extra={"request_id": request.id},
+            extra={"request_id": request.id} if problem is None else problem.for_log(request.id),
         )
 
     def _finish(self, exchange: _Exchange) -> None:
@@ -273,10 +284,3 @@ def _headers(exchange: _Exchange, answer: Answer) -> Headers:
     if answer.length is not None:
         headers.append(("Content-Length", str(answer.length)))
     return headers
-
-
-def _target(request: Request) -> str:
-    """The request's target for the log: one line, escaped as it came, cut."""
-    path = request.environ.get("PATH_INFO", "")
-    target = f"{path}?{request.query}" if request.query else path
-    return ascii(target[:_TARGET_SHOWN_MAX])[1:-1]

@@ -6,7 +6,7 @@ gunicorn 27's threaded worker leaves doors open, which this closes:
   a thread gets the connection when the whole request is there; gunicorn's parser reads from what was kept.
   Only a body too large to keep is read by a thread, within ``read_until`` in all.
 * A client that stops reading, or reads next to nothing, blocks its thread for ever. Here it is given up
-  (``Disconnected``, no traceback) once the daemon has waited ``patience_seconds`` for it to take
+  (``CutOff``, no traceback) once the daemon has waited ``patience_seconds`` for it to take
   ``TAKEN_BYTES_MIN``.
 * Closing a connection gracefully waits up to two seconds for the client, in the one thread that accepts
   and polls for everybody. Here the poller waits, for all of them at once.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import logging
 import math
 import socket
 import struct
@@ -30,12 +29,10 @@ from gunicorn.workers.gthread import TConn  # type: ignore[import-untyped]
 
 from seekfs_wsgi.arrival import Arrival, Stage
 from seekfs_wsgi.parsing import StrictRequest
-from seekfs_wsgi.sending import Disconnected
+from seekfs_wsgi.sending import CutOff, Disconnected
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-log = logging.getLogger("seekfs.http")
 
 LINGER_SECONDS_MAX = 2.0
 """How long a client may take to close after its last answer, or to send what of its request was not read."""
@@ -96,6 +93,8 @@ class ClientSocket(socket.socket):
 
     arrival: Arrival
     has_stopped_reading = False
+    cut_because = ""
+    """Why the daemon has ended the connection while a thread was answering on it."""
     patience_seconds = 0.0
     read_until = math.inf
     when_read: Callable[[], object] | None = None
@@ -194,7 +193,11 @@ class ClientSocket(socket.socket):
                     raise
                 sent = 0
             except OSError as error:
-                raise (Disconnected(str(error)) if error.errno in _GONE else error) from None
+                if error.errno in _GONE:
+                    raise (
+                        CutOff(self.cut_because) if self.cut_because else Disconnected(str(error))
+                    ) from None
+                raise
             self._note_taken(sent, time.monotonic() - began)
             left = left[sent:]
 
@@ -205,12 +208,10 @@ class ClientSocket(socket.socket):
             self._taken_bytes, self._waited_seconds = 0, 0.0
         elif self._waited_seconds >= max(self.patience_seconds - _CLOCK_SECONDS, _CLOCK_SECONDS):
             self.has_stopped_reading = True
-            reason = (
-                f"the client stopped reading: it took {self._taken_bytes} bytes in "
+            raise CutOff(
+                f"{self.peer()} stopped reading: it took {self._taken_bytes} bytes in "
                 f"{self._waited_seconds:.3g} seconds (api.send_timeout_sec)"
             )
-            log.info("%s: %s", self.peer(), reason)
-            raise Disconnected(reason)
 
     def send_at_once(self, data: bytes) -> bool:
         """Send without waiting; False where not all of it goes out, or nobody is there."""
@@ -220,12 +221,12 @@ class ClientSocket(socket.socket):
             return False
 
     def peer(self) -> str:
-        """For the log."""
+        """For the log: ``the client 127.0.0.1:40312``."""
         try:
             address = self.getpeername()
         except OSError:
-            return "a client"
-        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "a client"
+            return "the client"
+        return f"the client {address[0]}:{address[1]}" if isinstance(address, tuple) else "the client"
 
 
 def _timeval(seconds: float) -> bytes:
@@ -321,8 +322,9 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
             return False
         return True
 
-    def cut(self) -> None:
+    def cut(self, reason: str) -> None:
         """End it from another thread: whoever sends or receives on it is woken with an error."""
+        self.sock.cut_because = reason
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 

@@ -18,6 +18,9 @@ BINARY = "application/octet-stream"
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
+TARGET_SHOWN_MAX = 300
+"""How much of a request's target the log shows."""
+
 
 @define
 class Request:
@@ -32,6 +35,13 @@ class Request:
         """Still escaped."""
         query: str = self.environ.get("QUERY_STRING", "")
         return query
+
+    @property
+    def target(self) -> str:
+        """Path and query for the log: one line, escaped as they came, cut."""
+        path = self.environ.get("PATH_INFO", "")
+        target = f"{path}?{self.query}" if self.query else path
+        return ascii(target[:TARGET_SHOWN_MAX])[1:-1]
 
     def header(self, name: str) -> str | None:
         """A header by its CGI name (``RANGE``, ``IF_MATCH``), None where it is absent."""

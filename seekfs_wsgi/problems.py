@@ -7,6 +7,7 @@ that the log has. The error's own facts (``item``, ``path``, ``expected``, ...) 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -35,6 +36,22 @@ class Problem:
     detail: str
     facts: Mapping[str, Any] = {}
     headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def log_level(self) -> int:
+        """A client's mistake is its own; that the store or the daemon fails is for somebody to see."""
+        if self is INTERNAL:
+            return logging.ERROR
+        return logging.INFO if self.status < 500 else logging.WARNING
+
+    def for_log(self, request_id: str) -> dict[str, Any]:
+        """What the line of the log has beside its message (``extra``)."""
+        return {
+            "request_id": request_id,
+            "status": self.status,
+            "problem": self.slug,
+            "facts": self.facts,
+        }
 
     def document(self, request_id: str) -> bytes:
         """The body: one line of JSON."""

@@ -23,7 +23,7 @@ from seekfs_wsgi.bodies import read_body
 from seekfs_wsgi.exchange import BINARY, Answer, Request, Stream
 from seekfs_wsgi.items import Item, decode_items
 from seekfs_wsgi.pieces import joined_pieces
-from seekfs_wsgi.problems import problem_of
+from seekfs_wsgi.problems import Problem, problem_of
 from seekfs_wsgi.query import parse_query, required, version_number
 
 if TYPE_CHECKING:
@@ -82,28 +82,34 @@ class Readv:
     ) -> Answer:
         stream = self._plane.read(plan)
         failed_count = 0
-        first = ""
+        told: Problem | None = None
 
         def failure(index: int, error: SeekfsError) -> tuple[int, bytes]:
-            nonlocal failed_count, first
+            nonlocal failed_count, told
             if index not in plan.errors:
                 # What the plan refused says which item it was; what the read met does not.
                 error = of_item(index, error)
             failed_count += 1
-            # The error itself would keep what its traceback refers to.
-            first = first or error.detail
-            return error.status, problem_of(error).document(request.id)
+            # Not the error itself, which would keep what its traceback refers to.
+            problem = problem_of(error)
+            if told is None or told.status < 500 <= problem.status:
+                told = problem
+            return problem.status, problem.document(request.id)
 
         def close() -> None:
             stream.close()
-            if failed_count:
+            if told is not None:
                 # One line, however many: a batch of 65,536 wrong paths must not fill the log.
-                log.info(
-                    "%d of %d items failed, first %s",
+                log.log(
+                    told.log_level,
+                    "%s %s: %d of %d items failed: %d %s",
+                    request.method,
+                    request.target,
                     failed_count,
                     len(items),
-                    first,
-                    extra={"request_id": request.id},
+                    told.status,
+                    told.detail,
+                    extra=told.for_log(request.id),
                 )
 
         pieces = frames.frame_pieces(plan, stream, failure)

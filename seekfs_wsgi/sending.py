@@ -33,6 +33,14 @@ class Disconnected(ConnectionResetError):
         super().__init__(errno.ECONNRESET, reason)
 
 
+class CutOff(Disconnected):
+    """The daemon itself ends the connection; whoever knows the request tells the log the ``reason``."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class StreamedBody:
     """A WSGI iterable for servers whose socket is not at hand. ``finish`` is called once, at the end."""
 

@@ -42,6 +42,7 @@ from seekfs_wsgi.problems import (
     problem_of_any,
     status_line,
 )
+from seekfs_wsgi.sending import CutOff
 
 log = logging.getLogger("seekfs.http")
 
@@ -261,7 +262,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_request(self, req: Any, conn: Connection) -> Any:
         if len(self.idle) >= self.max_keepalived:
             req.force_close()
-        return super().handle_request(req, conn)
+        try:
+            return super().handle_request(req, conn)
+        except CutOff as cut:
+            # Of a streamed answer the application has told, which knows the request's id.
+            log.info("an answer was cut off: %s", cut.reason)
+            raise
 
     def _keepalive_after(self, conn: Connection, keepalive: Any) -> bool:
         """Whether another request can follow, behind what is left of this one's body: that has come."""
@@ -376,7 +382,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def cut_connections(self) -> None:
         """Wake every thread that still waits for a client."""
         for connection in list(self.in_hand):
-            connection.cut()
+            connection.cut("the daemon stops, and its answer has not been taken in time (api.drain_sec)")
 
     # -- errors ------------------------------------------------------------------------------------
 
@@ -390,15 +396,14 @@ def _refusal(problem: Problem, client: ClientSocket, address: Any, error: Except
     """The answer, after the log has it."""
     request_id = new_request_id()
     peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "a client"
-    unforeseen = problem is INTERNAL
     log.log(
-        logging.ERROR if unforeseen else logging.INFO,
+        problem.log_level,
         "%s sent no request: %d %s",
         peer,
         problem.status,
         problem.detail,
-        exc_info=error if unforeseen else None,
-        extra={"request_id": request_id},
+        exc_info=error if problem is INTERNAL else None,
+        extra=problem.for_log(request_id),
     )
     return error_answer(problem, request_id, has_body=not client.arrival.is_head)
 

@@ -116,7 +116,7 @@ class SegmentStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._log = SegmentLog(shares_of(ceiling_bytes))
-        self._health = DiskHealth(clock)
+        self._health = DiskHealth(directory.path, clock)
         self._pages: dict[PageKey, Place] = {}
         self._files: dict[int, SegmentFile] = {}
         self._placed: dict[PageKey, Place] = {}

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from seekfs_core.tier import (
     READ_FAULTS_MAX,
@@ -92,11 +93,12 @@ class TierSwitch:
 
 
 class DiskHealth:
-    """Both uses of a disk, told of by what was asked of it."""
+    """Both uses of the disk that ``directory`` is on, told of by what was asked of it."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.reading = TierSwitch(Use.READING.value, READ_FAULTS_MAX, clock)
-        self.writing = TierSwitch(Use.WRITING.value, WRITE_FAULTS_MAX, clock)
+    def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
+        where = f" in {str(directory)!r}"
+        self.reading = TierSwitch(Use.READING.value + where, READ_FAULTS_MAX, clock)
+        self.writing = TierSwitch(Use.WRITING.value + where, WRITE_FAULTS_MAX, clock)
 
     @property
     def off_because(self) -> str | None:

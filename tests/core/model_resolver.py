@@ -30,6 +30,7 @@ from seekfs_core.resolver_messages import (
     ResolveWanted,
     Restored,
     ServeCurrent,
+    ServedOn,
     WaiterLeft,
 )
 
@@ -183,6 +184,14 @@ class WatchedResolver:
                 pinned = manifest.ns in self.resolver.pins
                 assert pinned or known.head_good
                 assert until == (float("inf") if pinned else known.head_at + ttl)
+            case ServedOn(ns, version, instead_of):
+                known = self.of(ns)
+                assert ns not in self.resolver.pins
+                assert version in known.read, "nobody knows that it is good"
+                if instead_of is None:
+                    assert not known.head_good
+                else:
+                    assert version < instead_of <= known.head_max
             case KeepHead(ns, version):
                 assert version > self.kept_heads.get(ns, 0)
                 assert version <= self.of(ns).head_max, "HEAD has not come to it"

@@ -271,11 +271,10 @@ def test_every_kind_of_failure_is_retried_or_told_to_every_waiter(kind: FailureK
         assert get.attempt == requests
     assert requests == (3 if is_passing(kind) else 1)
     told = "so it went, after 3 requests" if is_passing(kind) else "so it went"
-    final = evolve(
-        failure(kind, f"{told}; wanted for 'a' in version 3 of 'dev'"),
-        facts={"ns": "dev", "path": "a", "version": 3, "overwritten": False},
-    )
-    assert actions == (FailPage(source, 0, (1,), final), FailPage(source, 1, (1, 2), final))
+    facts = {"ns": "dev", "path": "a", "version": 3, "overwritten": False, "attempts": requests}
+    final = failure(kind, f"{told}; wanted for 'a' in version 3 of 'dev'")
+    first, second = (evolve(final, facts={**facts, "page_id": page_id}) for page_id in (0, 1))
+    assert actions == (FailPage(source, 0, (1,), first), FailPage(source, 1, (1, 2), second))
     assert watched.is_idle
     assert watched.room_used == 0
     assert watched.scheduler.statistics().outcomes == {kind.value: requests}
@@ -458,6 +457,7 @@ def test_a_page_that_is_wrong_twice_fails_with_everything_that_is_known(
         "path": "a",
         "version": 3,
         "page_id": 1,
+        "attempts": 2,
         "expected": 1,
         "found": 8,
         "overwritten": overwritten,
@@ -546,10 +546,11 @@ def test_calls_are_retried_like_gets() -> None:
     assert watched.feed(CallWanted(1), 1.0) == (StartCall(1, 1),)
     assert watched.feed(CallFailed(1, failure())) == (StartCall(1, 2),)
     told = watched.feed(CallFailed(1, failure()))
-    assert told == (FailCall(1, failure(detail="so it went, after 2 requests")),)
+    final = failure(detail="so it went, after 2 requests")
+    assert told == (FailCall(1, evolve(final, facts={"attempts": 2})),)
     assert watched.feed(CallWanted(2)) == (StartCall(2, 1),)
     assert watched.feed(CallFailed(2, failure(FailureKind.DENIED))) == (
-        FailCall(2, failure(FailureKind.DENIED)),
+        FailCall(2, evolve(failure(FailureKind.DENIED), facts={"attempts": 1})),
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from seekfs_core.patience import PAGE_SECONDS_MIN, Patience, page_seconds
+from seekfs_core.fetch_messages import PageSource
+from seekfs_core.pages import file_key
+from seekfs_core.patience import PAGE_SECONDS_MIN, Patience, overdue_page, page_seconds
+from tests.core.model_files import NS, blank_file
 
 
 def test_each_wait_has_the_whole_bound() -> None:
@@ -17,7 +20,7 @@ def test_each_wait_has_the_whole_bound() -> None:
 def test_after_one_wait_that_was_too_long_there_is_none() -> None:
     patience = Patience(0.5)
     patience.begin(10.0)
-    error = patience.spent()
+    error = patience.spent("a page")
     assert error.status == 504
     assert "waited 0.5 seconds" in error.detail
     assert "api.request_deadline_sec" in error.detail
@@ -26,9 +29,18 @@ def test_after_one_wait_that_was_too_long_there_is_none() -> None:
 
 
 def test_it_says_what_was_waited_for() -> None:
-    error = Patience(2.0, "the manifest of 'dev'").spent(ns="dev")
+    error = Patience(2.0).spent("the manifest of 'dev'", ns="dev")
     assert error.detail == "waited 2 seconds for the manifest of 'dev' (api.request_deadline_sec)"
     assert error.context == {"ns": "dev"}
+
+
+def test_of_a_page_it_says_which() -> None:
+    file = blank_file("a", 30, 10)
+    key = file_key(NS, "a", file.sha256, file.page_size_bytes, file.crcs)
+    error = overdue_page(Patience(2.0), PageSource(NS, 3, file, key), 1)
+    assert "for page 1 of 'a' in version 3 of 'dev' (" in error.detail
+    assert error.context["key"] == "namespaces/dev/files/a"
+    assert [error.context[name] for name in ("ns", "path", "version", "page_id")] == ["dev", "a", 3, 1]
 
 
 def test_a_page_that_is_late_leaves_time_for_another_try() -> None:

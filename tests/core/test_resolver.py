@@ -21,6 +21,7 @@ from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
 from seekfs_core.resolver import KEEPING_MAX, MANIFESTS_KEPT_MAX, WRONG_NAMES_MAX, ManifestResolver
 from seekfs_core.resolver_messages import (
+    Closing,
     FetchManifest,
     HeadFailed,
     HeadRead,
@@ -38,6 +39,7 @@ from seekfs_core.resolver_messages import (
     ResolveWanted,
     Restored,
     ServeCurrent,
+    ServedOn,
     WaiterLeft,
 )
 from tests.core.model_resolver import WatchedResolver
@@ -445,7 +447,7 @@ def test_only_a_missing_key_is_an_absence(kind: FailureKind, code: str | None, a
 def test_what_was_seen_is_served_stale_while_head_cannot_be_read() -> None:
     watched = at_version_1()
     watched.feed(ResolveWanted(2, "dev", None), 10.0)
-    assert watched.feed(HeadFailed("dev", DOWN)) == (Resolved(2, V1, True),)
+    assert watched.feed(HeadFailed("dev", DOWN)) == (ServedOn("dev", 1, None, DOWN), Resolved(2, V1, True))
     assert watched.feed(ResolveWanted(3, "dev", None), 15.0) == (Resolved(3, V1, True),)
     assert watched.feed(ResolveWanted(4, "dev", 1)) == (Resolved(4, V1, False),)
     # Nobody waits for it to fail again; and when it is back, it is back.
@@ -461,7 +463,11 @@ def test_after_a_restart_too() -> None:
     assert watched.feed(HeadFailed("dev", DOWN)) == (ReadManifest("dev", 1),)
     # Who comes while the manifest is on its way from the disk waits for it.
     assert watched.feed(ResolveWanted(2, "dev", None)) == ()
-    assert watched.feed(ManifestRead(V1)) == (Resolved(1, V1, True), Resolved(2, V1, True))
+    assert watched.feed(ManifestRead(V1)) == (
+        ServedOn("dev", 1, None, DOWN),
+        Resolved(1, V1, True),
+        Resolved(2, V1, True),
+    )
 
 
 def test_what_was_never_seen_is_an_error_that_costs_nothing_twice() -> None:
@@ -477,7 +483,10 @@ def test_what_was_never_seen_is_an_error_that_costs_nothing_twice() -> None:
 def test_a_head_that_is_gone_leaves_what_it_named_stale() -> None:
     watched = at_version_1()
     watched.feed(ResolveWanted(2, "dev", None), 10.0)
-    assert watched.feed(HeadRead("dev", None)) == (Resolved(2, V1, True),)
+    said, resolved = watched.feed(HeadRead("dev", None))
+    assert isinstance(said, ServedOn)
+    assert isinstance(said.error, NoSuchNamespace)
+    assert resolved == Resolved(2, V1, True)
     watched.feed(ResolveWanted(3, "dev", None), 20.0)
     assert watched.feed(HeadRead("dev", 1)) == (Resolved(3, V1, False), ServeCurrent(V1, 30.0))
 
@@ -526,7 +535,7 @@ def test_after_a_restart_without_a_store_the_last_good_version_is_served() -> No
     watched.restart()
     watched.feed(ResolveWanted(1, "dev", None))
     assert watched.feed(HeadFailed("dev", BAD)) == (ReadManifest("dev", 1),)
-    assert watched.feed(ManifestRead(V1)) == (Resolved(1, V1, True),)
+    assert watched.feed(ManifestRead(V1)) == (ServedOn("dev", 1, None, BAD), Resolved(1, V1, True))
 
 
 def after_a_restart_with_a_bad_version_at_head(ttl: float) -> WatchedResolver:
@@ -543,7 +552,7 @@ def after_a_restart_with_a_bad_version_at_head(ttl: float) -> WatchedResolver:
 @pytest.mark.parametrize("ttl", [0.0, TTL])
 def test_after_a_restart_too_a_bad_new_manifest_does_not_replace_a_good_one(ttl: float) -> None:
     watched = after_a_restart_with_a_bad_version_at_head(ttl)
-    assert Resolved(1, V1, False) in watched.feed(ManifestRead(V1))
+    assert watched.feed(ManifestRead(V1))[-2:] == (ServedOn("dev", 1, 2, BAD), Resolved(1, V1, False))
     assert watched.feed(ResolveWanted(2, "dev", 2))[0] in (NotResolved(2, BAD), ReadManifest("dev", 2))
 
 
@@ -591,3 +600,37 @@ def test_who_named_a_version_waits_for_head_after_a_restart() -> None:
     watched.feed(ResolveWanted(1, "dev", 2), 5.0)
     assert watched.resolver.next_deadline() is None
     assert watched.feed(HeadRead("dev", 2), 9.0) == (ReadManifest("dev", 2),)
+
+
+# --- what nobody's request would tell -------------------------------------------------------
+
+
+def test_that_a_version_cannot_be_had_is_said_once_for_every_time_that_it_was_tried() -> None:
+    watched = at_version_1()
+    said = ServedOn("dev", 1, 2, BAD)
+    for number, now in enumerate((10.0, 20.0), 2):
+        watched.feed(ResolveWanted(number, "dev", None), now)
+        watched.feed(HeadRead("dev", 2))
+        watched.feed(NotKept("dev", 2))
+        assert said in watched.feed(ManifestFailed("dev", 2, BAD))
+        assert said not in watched.feed(ResolveWanted(10 * number, "dev", None), now + 1)
+
+
+def test_nothing_is_said_where_requests_fail_and_say_it() -> None:
+    watched = make()
+    watched.feed(ResolveWanted(1, "dev", None))
+    watched.feed(HeadRead("dev", 2))
+    watched.feed(NotKept("dev", 2))
+    assert watched.feed(ManifestFailed("dev", 2, BAD)) == (NotResolved(1, BAD),)
+
+
+def test_nothing_is_said_of_a_version_that_is_pinned_nor_at_the_end() -> None:
+    pinned = make(pins={"dev": 1})
+    pinned.feed(ResolveWanted(1, "dev", None))
+    pinned.feed(ManifestRead(V1))
+    pinned.feed(ResolveWanted(2, "dev", 2))
+    assert pinned.feed(HeadFailed("dev", DOWN)) == (NotResolved(2, DOWN),)
+    watched = at_version_1()
+    watched.feed(ResolveWanted(2, "dev", None), 10.0)
+    watched.feed(Closing())
+    assert watched.feed(HeadFailed("dev", DOWN)) == ()

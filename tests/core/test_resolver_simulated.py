@@ -153,7 +153,7 @@ def test_every_answer_is_one_that_may_be_given_and_nobody_waits_for_nothing() ->
     refusals = ("NoSuchNamespace", "NoSuchVersion", "StoreUnavailable", "ManifestInvalid", "ShuttingDown")
     wanted = {f"NotResolved {refusal}" for refusal in refusals}
     wanted |= {"ReadHead", "ReadManifest", "FetchManifest", "Resolved", "stale", "ServeCurrent"}
-    wanted |= {"KeepManifest", "KeepHead"}
+    wanted |= {"KeepManifest", "KeepHead", "ServedOn StoreUnavailable", "ServedOn ManifestInvalid"}
     assert wanted <= seen.keys()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from attrs import frozen
@@ -147,8 +147,16 @@ def check_served(answer: Answer, version: int, *, stale: bool = False) -> None:
     assert ("x-seekfs-stale" in answer.headers) == stale
 
 
-def is_logged(daemon: Daemon, end: str) -> bool:
-    return any(line.endswith(end) for line in daemon.log.splitlines())
+def check_logged(daemon: Daemon, problem: dict[str, Any]) -> None:
+    """By the request that failed, once, with what and where."""
+    (line,) = [line for line in daemon.log.splitlines() if problem["request_id"] in line]
+    assert f": 502 {problem['detail']} request_id=" in line
+
+
+def served_on(daemon: Daemon, ns: str, why: str) -> list[str]:
+    """Lines that say what is served in place of what cannot be had."""
+    said = f" ERROR seekfs.resolve: version {VERSION - 1} of '{ns}' is served on, {why}: "
+    return [line for line in daemon.log.splitlines() if said in line]
 
 
 @pytest.mark.parametrize("broken", list(every_kind()), ids=str)
@@ -167,10 +175,11 @@ def test_a_manifest_is_refused_with_what_and_where(
         assert problem["detail"].startswith(named)
         assert any(part in problem["detail"].lower() for part in broken.what.lower().split("|"))
         assert (problem["version"], problem["where"]) == (VERSION, broken.where)
-        assert is_logged(daemon, f"a manifest is refused: {problem['detail']} event=manifest_refused")
+        check_logged(daemon, problem)
     # The last good version is served throughout, until there is another one.
     for _ in range(3):
         check_served(read(daemon, ns), VERSION - 1)
+    assert broken.where in served_on(daemon, ns, f"in place of version {VERSION}")[-1]
     publish(bucket, ns, VERSION + 1)
     check_served(read(daemon, ns), VERSION + 1)
 
@@ -179,17 +188,18 @@ def test_a_manifest_is_refused_with_what_and_where(
 def test_a_head_is_refused_with_what_and_where(
     stored: bytes, ns: str, daemon: Daemon, bucket: ObjectStore
 ) -> None:
-    publish(bucket, ns, VERSION)
-    check_served(read(daemon, ns), VERSION)
+    publish(bucket, ns, VERSION - 1)
+    check_served(read(daemon, ns), VERSION - 1)
     for each in (ns, f"{ns}-new"):
         put_head(bucket, each, stored)
     problem = read(daemon, f"{ns}-new").problem(502, "manifest-invalid")
     assert problem["ns"] == f"{ns}-new"
     assert problem["key"] == f"namespaces/{ns}-new/HEAD"
     assert problem["detail"].startswith(f"HEAD of namespace '{ns}-new' ")
-    assert is_logged(daemon, f"a HEAD is refused: {problem['detail']} event=head_refused")
+    check_logged(daemon, problem)
     for _ in range(3):
-        check_served(read(daemon, ns), VERSION, stale=True)
+        check_served(read(daemon, ns), VERSION - 1, stale=True)
+    assert f"HEAD of namespace '{ns}' " in served_on(daemon, ns, "as HEAD cannot be read")[-1]
     publish(bucket, ns, VERSION + 1)
     # Who can be served is not made to wait for HEAD after it has failed: the next one hears of it.
     wait_until(lambda: read(daemon, ns).headers["x-seekfs-version"] == str(VERSION + 1), "HEAD is read again")

@@ -70,6 +70,23 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
+def test_facts_are_fields_whatever_their_names(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """Names that logging itself has, and those of other fields, are not to be had by facts."""
+    configure(LogConfig(format=form))
+    facts = {"name": "a", "args": 1, "request_id": "forged", "time": "never", "page_id": 3}
+    log.warning("it failed", extra={"request_id": "4f1c", "facts": facts})
+    (line,) = lines(capsys)
+    if form == "text":
+        assert line.endswith(
+            "Z WARNING seekfs.test: it failed request_id=4f1c name=a args=1 time=never page_id=3"
+        )
+        return
+    event = json.loads(line)
+    assert (event["logger"], event["request_id"], event["page_id"]) == ("seekfs.test", "4f1c", 3)
+    assert event["time"] != "never"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
 def test_an_exception_is_one_line(capsys: pytest.CaptureFixture[str], form: str) -> None:
     configure(LogConfig(format=form))
 

@@ -142,6 +142,8 @@ def test_what_was_refused_is_one_line_of_the_log_with_the_id(
         answer = client.get("/blob?ns=dev&path=no%0Ane")
     (record,) = caplog.records
     assert record.__dict__["request_id"] == answer.headers["X-Request-Id"]
+    assert (record.__dict__["status"], record.__dict__["problem"]) == (400, "invalid-name")
+    assert record.__dict__["facts"]["parameter"] == "path"
     assert "\n" not in record.getMessage()
     assert "GET /blob?ns=dev&path=no%0Ane: 400" in record.getMessage()
 

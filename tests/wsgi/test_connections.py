@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import socket
 import threading
@@ -17,7 +16,7 @@ from werkzeug.exceptions import RequestTimeout
 from seekfs_core.errors import BadRequest
 from seekfs_wsgi.arrival import Arrival, Limits, Stage
 from seekfs_wsgi.connections import TAKEN_BYTES_MIN, ClientSocket, Connection, Waiting, deafen
-from seekfs_wsgi.sending import Disconnected
+from seekfs_wsgi.sending import CutOff, Disconnected
 
 Pair = tuple[ClientSocket, socket.socket]
 
@@ -186,13 +185,13 @@ def test_a_client_that_reset_is_gone(asked: Pair) -> None:
 # -- an answer goes out --------------------------------------------------------------------------------
 
 
-def test_a_client_that_stops_reading_is_given_up(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
-    ours, _ = pair
+def test_a_client_that_stops_reading_is_given_up(pair: Pair) -> None:
+    ours, client = pair
     ours.set_patience(0.05)
-    with caplog.at_level(logging.INFO), pytest.raises(Disconnected, match="stopped reading"):
+    host, port = client.getsockname()
+    with pytest.raises(CutOff, match=f"the client {host}:{port} stopped reading: it took"):
         ours.sendall(bytes(64 << 20))
     assert ours.has_stopped_reading
-    assert caplog.records[0].getMessage().startswith("127.0.0.1:")
 
 
 @pytest.mark.parametrize("piece_bytes", [64 << 20, 100])
@@ -332,7 +331,7 @@ def test_cutting_wakes_who_waits(pair: Pair) -> None:
     ours, _ = pair
     held = connection(ours)
     ours.setblocking(True)
-    held.cut()
+    held.cut("the daemon stops")
     assert not ours.throw_away(1)
-    with pytest.raises(Disconnected):
+    with pytest.raises(CutOff, match="the daemon stops"):
         ours.sendall(b"x")
