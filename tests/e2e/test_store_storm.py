@@ -10,7 +10,7 @@ import http.client
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -19,6 +19,7 @@ from attrs import define, field
 from seekfs_io.objects.base import ObjectStore
 from tests.e2e.conftest import DaemonFactory
 from tests.e2e.http_wire import Answer, get_whole_or_cut
+from tests.support.budget import LATE_SECONDS, excess
 from tests.support.daemon import Daemon
 from tests.support.dataset import File, manifest_of, some_bytes, write_dataset, write_manifest
 from tests.support.hostile_store import FAULTS
@@ -32,9 +33,6 @@ READERS: Final = 12
 FILES_MAX: Final = 10_000
 COLD: Final = some_bytes(512, 1)
 WARM: Final = some_bytes(3000, 2)
-
-LATE_SECONDS: Final = 0.5
-"""Requests that a busy machine holds up on their way arrive together with those that start so much later."""
 
 
 def write_cold_files(store: ObjectStore, ns: str) -> None:
@@ -127,15 +125,6 @@ def running(work: Callable[[threading.Event], None]) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-def excess(times: Sequence[float], rate: float) -> float:
-    """By how many the requests in a window are more than ``rate`` allows, at most, over all windows."""
-    most, base = 0.0, float("inf")
-    for index, at in enumerate(times):
-        base = min(base, index - rate * at)
-        most = max(most, index + 1 - rate * at - base)
-    return most
 
 
 def check_budget(store: PassThrough, rate: float, burst: int) -> None:

@@ -103,6 +103,12 @@ class Daemon:
         return self._process.pid
 
     @property
+    def running_pid(self) -> int | None:
+        """The same, or None while there is none: for those who look from another thread."""
+        process = self._process
+        return None if process is None else process.pid
+
+    @property
     def pids(self) -> list[int]:
         return tree(self.pid)
 
@@ -234,11 +240,15 @@ class Daemon:
         for text in _NEVER_LOGGED:
             assert text not in log, f"{text!r} in the log:\n{log}"
 
-    def close(self) -> None:
-        """End it, however it stands, and look at its log."""
+    def end(self) -> None:
+        """End it, however it stands."""
         if self._process is not None and self._process.poll() is None:
             self.stop()
         self._process = None
+
+    def close(self) -> None:
+        """The same, and look at its log."""
+        self.end()
         self.check_log()
 
     def __enter__(self) -> Self:

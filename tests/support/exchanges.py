@@ -50,6 +50,13 @@ class Plan:
     reset: bool = False
     """Where the plan closes the connection, reset it (RST): after the client has what was sent."""
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the client gets a whole answer, if not the right one, without anybody's doing."""
+        events = (self.hold_request, self.hold_head, *self.hold_body)
+        breaks = (self.drop, self.change_head, self.cut_head_at, self.cut_body_at)
+        return not any(events) and all(each is None for each in breaks)
+
 
 @define(eq=False)
 class Exchange:
@@ -76,6 +83,8 @@ class Exchange:
     """``done``, ``dropped``, ``cut``, ``client left``, ``store left`` or ``closed``; None while it lasts."""
 
     plan: Plan | None = None
+    is_under_way: bool = True
+    """Until its last byte is about to be handed to the client's connection, or it is over otherwise."""
 
     @property
     def key(self) -> str:

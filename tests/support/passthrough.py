@@ -81,7 +81,12 @@ class PassThrough:
     connections_made: int = field(default=0, init=False)
     """By clients, from construction on."""
 
+    under_way_max: int = field(default=0, init=False)
+    """The most requests at one time, since ``forget``: those whose answers lacked a byte yet. Without those
+    of a plan that breaks them off or holds them, since a client may have given these up unseen."""
+
     port: int = field(default=0, init=False)
+    _under_way: int = field(default=0, init=False)
     _listener: socket.socket | None = field(default=None, init=False)
     _changed: threading.Condition = field(factory=threading.Condition, init=False)
     _rules: list[Rule] = field(factory=list, init=False)
@@ -118,6 +123,13 @@ class PassThrough:
         with self._changed:
             self._rules.clear()
             self._exchanges.clear()
+            self.under_way_max = self._under_way
+
+    def take_exchanges(self) -> list[Exchange]:
+        """The records so far, which are dropped here."""
+        with self._changed:
+            taken, self._exchanges = self._exchanges, []
+            return taken
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -284,6 +296,7 @@ class PassThrough:
             # ValueError: what the store sends is no HTTP.
             return False
         finally:
+            self._over(exchange)
             with self._changed:
                 exchange.outcome, exchange.ended = outcome, time.monotonic()
                 self._changed.notify_all()
@@ -305,8 +318,18 @@ class PassThrough:
                     exchange.plan = rule.plan
                     break
             self._exchanges.append(exchange)
+            if exchange.plan is None or exchange.plan.is_kept:
+                self._under_way += 1
+                self.under_way_max = max(self.under_way_max, self._under_way)
+            else:
+                exchange.is_under_way = False
             self._changed.notify_all()
         return exchange
+
+    def _over(self, exchange: Exchange) -> None:
+        with self._changed:
+            self._under_way -= exchange.is_under_way
+            exchange.is_under_way = False
 
     def _exchange(
         self, exchange: Exchange, client: socket.socket, requests: io.BufferedReader, upstream: _Upstream
@@ -337,6 +360,8 @@ class PassThrough:
             self._send(exchange, client, head.encode()[: plan.cut_head_at])
             raise _Ended("cut")
         self._answered(exchange, head.status)
+        if exchange.method == "HEAD" or answer.get("content-length") in (None, "0"):
+            self._over(exchange)
         self._send(exchange, client, head.encode())
         # The body is framed as the store has said, whatever the client is told.
         self._send_body(exchange, client, answer, upstream, plan)
@@ -356,6 +381,7 @@ class PassThrough:
         if head.get("content-length") is None:
             head = head.with_header("Content-Length", str(len(answer.body)))
         self._answered(exchange, answer.status)
+        self._over(exchange)
         self._send(exchange, client, head.encode())
         body = b"" if exchange.method == "HEAD" else answer.body
         self._send(exchange, client, body, len(body))
@@ -371,7 +397,10 @@ class PassThrough:
         if plan.cut_body_at is not None:
             stops.append((plan.cut_body_at, None))
         stops.sort(key=lambda stop: stop[0])
+        length = int(head.get("content-length") or 0)
         for raw, payload in upstream.body(head):
+            if exchange.bytes_sent + payload >= length:
+                self._over(exchange)
             data = memoryview(bytearray(raw))
             if payload == len(raw):
                 for offset in flips:

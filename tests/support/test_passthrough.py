@@ -203,3 +203,25 @@ def test_chunked_bodies_pass(chunked_upstream: int, s3_config: S3ConfigFactory) 
                 got += client.recv(65536)
         assert got.endswith(b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n")
         front.wait_until(lambda: front.exchanges[0].bytes_sent == 5)
+
+
+def test_requests_at_one_time_are_counted(passthrough: PassThrough, through: ObjectStore, key: str) -> None:
+    for _ in range(3):
+        read_all(through.get(key))
+    assert passthrough.under_way_max == 1
+    meeting = threading.Barrier(3)
+    passthrough.when(Match(method="GET"), Plan(meanwhile=meeting.wait))
+    readers = [threading.Thread(target=lambda: read_all(through.get(key))) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert passthrough.under_way_max == 3
+    passthrough.forget()
+    assert passthrough.under_way_max == 0
+    # One that is broken off may be given up unseen, and does not count.
+    passthrough.when(Match(method="GET"), Plan(cut_body_at=5))
+    assert failure(through.get(key)) is FailureKind.CUT_SHORT
+    assert passthrough.under_way_max == 0
+    assert [each.status for each in passthrough.take_exchanges()] == [200]
+    assert passthrough.exchanges == []
