@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-from seekfs_core.errors import FailureKind
+from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.names import is_etag
 
 STATUS_KINDS: Final = {
@@ -78,6 +78,13 @@ def is_length_believed(length: int | None, *, is_chunked: bool) -> bool:
 def believed_etag(etag: str | None) -> str | None:
     """The ETag of an answer, where it can be sent back; what cannot be is as good as none."""
     return etag if etag is not None and is_etag(etag) else None
+
+
+def impossible_match(if_match: str) -> StoreFailure | None:
+    """What a request with this If-Match comes to that need not be sent: no object has such an ETag."""
+    if is_etag(if_match):
+        return None
+    return StoreFailure(kind=FailureKind.PRECONDITION, detail=f"{if_match[:100]!r} cannot be an ETag")
 
 
 def is_upload_forgotten(code: str | None) -> bool:

@@ -9,6 +9,7 @@ pages, ranges, retries or versions does not belong here but in a machine.
 | ``resolving``     | drives the manifest resolver |
 | ``reading``       | one read: its slices, from wherever their pages are |
 | ``fetching``      | drives the fetch scheduler and write-behind |
+| ``transfers``     | an answer of the store that is on its way, and may be broken off |
 | ``pages``         | RAM, the disk cache, and the shelf of manifests |
 | ``objects``       | object stores: S3 servers, and a local directory |
 | ``threads``       | a pool of threads that may be abandoned |

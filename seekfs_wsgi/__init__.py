@@ -23,6 +23,7 @@ no page and makes no policy.
 | ``daemon``        | the process under gunicorn: its settings, its start, its end |
 | ``worker``        | gunicorn's threaded worker, ended and reported as this daemon needs it |
 | ``arrival``       | whether a request has come in whole |
+| ``parsing``       | a request as gunicorn parses it, and held to HTTP where gunicorn is more lenient |
 | ``connections``   | clients that cannot hold that worker up |
 | ``serve``         | the command line of the daemon |
 """

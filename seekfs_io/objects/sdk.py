@@ -27,6 +27,7 @@ from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutErr
 from seekfs_core.errors import FailureKind, Problem, StoreFailure
 from seekfs_core.store_answers import (
     believed_etag,
+    impossible_match,
     is_contradicted,
     is_length_believed,
     is_range_asked_for,
@@ -212,7 +213,7 @@ class SdkStore:
         if stop is not None:
             headers["Range"] = f"bytes={start}-{stop - 1}"
         if if_match is not None:
-            headers["If-Match"] = if_match
+            headers["If-Match"] = _sendable(if_match)
         response, signed = self._send("GET", key, headers=headers)
         try:
             if response.status != (200 if stop is None else 206):
@@ -235,7 +236,7 @@ class SdkStore:
         if if_none_match:
             headers["If-None-Match"] = "*"
         if if_match is not None:
-            headers["If-Match"] = if_match
+            headers["If-Match"] = _sendable(if_match)
         answer = self._call("PUT", key, headers=headers, body=body, expect=(200, 201, 204))
         return believed_etag(answer.headers.get("etag"))
 
@@ -453,6 +454,13 @@ def _reader(
             object_size=None if got is None else got.size,
         )
     return SdkReader(response, key=key, etag=etag, size=got.size, start=start, stop=stop)
+
+
+def _sendable(if_match: str) -> str:
+    failure = impossible_match(if_match)
+    if failure is not None:
+        raise StoreError(failure)
+    return if_match
 
 
 def _read_bounded(response: urllib3.BaseHTTPResponse, bytes_max: int) -> bytes | None:

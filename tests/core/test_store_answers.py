@@ -8,6 +8,7 @@ from seekfs_core.errors import FailureKind
 from seekfs_core.store_answers import (
     ContentRange,
     believed_etag,
+    impossible_match,
     is_contradicted,
     is_length_believed,
     is_range_asked_for,
@@ -103,3 +104,10 @@ def test_an_etag_that_can_be_sent_back_is_one(etag: str) -> None:
 @pytest.mark.parametrize("etag", [None, "", '"\xfc"', '"a\r\nX: y"', '"\u2603"'])
 def test_one_that_cannot_is_as_good_as_none(etag: str | None) -> None:
     assert believed_etag(etag) is None
+
+
+def test_a_condition_that_nothing_can_meet_needs_no_request() -> None:
+    assert impossible_match('"abc"') is None
+    failure = impossible_match('"a\r\nX: y"')
+    assert failure is not None
+    assert failure.kind is FailureKind.PRECONDITION
