@@ -60,6 +60,11 @@ format:
 bench *args:
     python -m benchmarks.cold_and_warm "$@"
 
+# Everything at once for MINUTES, 30 by default: kills, faults, storms (docs/RELIABILITY.md): just soak 2
+[group('develop')]
+soak *args:
+    python -m tests.soak "$@"
+
 # Publish, serve, read back and compare, all on this machine, leaving nothing behind
 [group('develop')]
 demo *args:
