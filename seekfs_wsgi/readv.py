@@ -44,6 +44,9 @@ def wants_frames(accept: str | None) -> bool:
     if accept is None or "x-seekfs-frames" not in accept.lower():
         return False
     preferences = parse_accept_header(accept, MIMEAccept)
+    if not any(media_type.lower() == MEDIA_TYPE for media_type in preferences.values()):
+        # It is only a part of a name or a value, or its quality is none.
+        return False
     quality = preferences.quality(MEDIA_TYPE)
     return quality > 0 and quality >= preferences.quality(BINARY)
 

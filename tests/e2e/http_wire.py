@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import crc32c
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 TIMEOUT_SECONDS = 60.0
 
@@ -31,13 +31,13 @@ class Answer:
     body: bytes = field(repr=lambda body: f"<{len(body)} bytes>")
     is_whole: bool = True
 
-    def problem(self, status: int, slug: str) -> dict[str, Any]:
-        """The problem document, after what all of them have in common was checked."""
+    def problem(self, status: int, slug: str = "[a-z]+(-[a-z]+)*") -> dict[str, Any]:
+        """The problem document, after what all of them have in common was checked; ``slug`` is a pattern."""
         assert self.status == status, (self.status, self.body[:500])
         assert self.headers["content-type"] == "application/problem+json"
         document = json.loads(self.body)
         assert document["status"] == status
-        assert document["type"] == f"urn:seekfs:problem:{slug}", document
+        assert re.fullmatch(f"urn:seekfs:problem:{slug}", document["type"]), document
         assert document["title"]
         assert document["detail"]
         assert document["request_id"] == self.headers["x-request-id"]
@@ -100,6 +100,104 @@ def read_answer(response: http.client.HTTPResponse, *, may_be_cut: bool = False)
         if not may_be_cut:
             raise
         return Answer(response.status, headers, cut.partial, is_whole=False)
+
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) [\x20-\x7e]+")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
+_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
+
+
+@define
+class RawWire:
+    """One connection on which anything is sent, and answers are read as strictly as HTTP allows."""
+
+    connection: socket.socket
+    _received: bytearray = field(factory=bytearray, init=False, repr=False)
+
+    @classmethod
+    def to(cls, port: int) -> Self:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return cls(connection)
+
+    def send(self, data: bytes) -> None:
+        self.connection.sendall(data)
+
+    def end(self) -> None:
+        """Nothing more is sent."""
+        self.connection.shutdown(socket.SHUT_WR)
+
+    def answer(self, *, is_head: bool = False) -> Answer:
+        """The next one that is final. AssertionError where it is malformed, or does not come."""
+        while True:
+            status, headers = self._head()
+            if status >= 200:
+                break
+            assert (status, headers) == (100, {}), (status, headers)
+        if is_head or status == 304:
+            body = b""
+        elif "content-length" in headers:
+            assert "transfer-encoding" not in headers
+            body = self._take(int(headers["content-length"]))
+        else:
+            assert headers["transfer-encoding"] == "chunked"
+            body = b"".join(self._chunks())
+        return Answer(status, headers, body)
+
+    def has_ended(self) -> bool:
+        """Whether there is nothing behind the last answer but the end of the connection."""
+        return not self._received and not self._receive()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _head(self) -> tuple[int, dict[str, str]]:
+        first, *lines = self._until(b"\r\n\r\n").split(b"\r\n")
+        status = _STATUS_LINE.fullmatch(first)
+        assert status, first
+        headers: dict[str, str] = {}
+        for line in lines:
+            header = _FIELD.fullmatch(line)
+            assert header, line
+            name, value = header[1].decode().lower(), header[2].decode()
+            assert name not in headers, f"{name} came twice"
+            headers[name] = value
+        return int(status[1]), headers
+
+    def _chunks(self) -> Iterator[bytes]:
+        while True:
+            line = self._until(b"\r\n")
+            assert _CHUNK_SIZE.fullmatch(line), line
+            size = int(line, 16)
+            yield self._take(size)
+            assert self._take(2) == b"\r\n"
+            if not size:
+                return
+
+    def _until(self, end: bytes) -> bytes:
+        while (stop := self._received.find(end)) < 0:
+            assert self._receive(), f"it ends after {bytes(self._received[:500])!r}"
+        return self._take(stop + len(end))[:stop]
+
+    def _take(self, size: int) -> bytes:
+        while len(self._received) < size:
+            assert self._receive(), f"it ends after {len(self._received)} of {size} bytes"
+        taken = bytes(self._received[:size])
+        del self._received[:size]
+        return taken
+
+    def _receive(self) -> bool:
+        data = self.connection.recv(1 << 16)
+        self._received += data
+        return bool(data)
 
 
 def get_whole_or_cut(port: int, target: str) -> Answer:

@@ -389,7 +389,12 @@ def test_limits_of_a_batch(plane: MemoryPlane) -> None:
         ("application/x-seekfs-frames;q=0.5, application/octet-stream;q=0.4", True),
         ("application/x-seekfs-frames;q=0.5, application/octet-stream;q=0.6", False),
         ("application/x-seekfs-frames;q=0", False),
+        ("application/x-seekfs-frames;q=0, */*", False),
+        ("application/x-seekfs-frames;q=x, */*", False),
+        ("application/x-seekfs-frames;q=1.1, application/*", False),
         ("application/x-seekfs-framesx", False),
+        ("application/x-seekfs-framesx, */*", False),
+        ('text/plain;a="application/x-seekfs-frames", */*', False),
     ],
 )
 def test_frames_are_for_those_who_prefer_them(client: Client, accept: str | None, framed: bool) -> None:
