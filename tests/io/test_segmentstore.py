@@ -25,7 +25,6 @@ from seekfs_core.segment_messages import CopyPage, LogEvent, PageWritten, WriteF
 from seekfs_core.tier import READ_FAULTS_MAX, Operation
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.directory import CacheRefused
-from seekfs_io.pages.disk_calls import Moves
 from seekfs_io.pages.segment_file import SegmentFile
 from seekfs_io.pages.segment_records import Place, Records
 from seekfs_io.pages.segmentstore import SegmentStore, open_segment_store
@@ -674,9 +673,9 @@ def test_every_page_on_offer_is_written_or_refused_and_what_is_carried_over_is_n
     copied: list[PageKey] = []
     copy = SegmentStore._copy
 
-    def noted(store: SegmentStore, fd: int, key: PageKey, old: Place, page: Place, moves: Moves) -> bool:
+    def noted(store: SegmentStore, fd: int, key: PageKey, old: Place, page: Place) -> bool:
         copied.append(key)
-        return copy(store, fd, key, old, page, moves)
+        return copy(store, fd, key, old, page)
 
     monkeypatch.setattr(SegmentStore, "_copy", noted)
     kept = refused = 0
