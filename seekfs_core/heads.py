@@ -78,6 +78,8 @@ class KnownHeads:
 
     _versions: OrderedDict[str, int] = field(factory=OrderedDict, init=False)
     _entries_length: int = field(default=0, init=False)
+    _has_news: bool = field(default=False, init=False)
+    """Whether something was learned that is not written yet."""
 
     def learn(self, ns: str, version: int) -> bool:
         """HEAD of ``ns`` named ``version``; whether that is news."""
@@ -89,6 +91,7 @@ class KnownHeads:
         self._versions[ns] = version
         self._versions.move_to_end(ns)
         self._entries_length += _entry_length(ns, version)
+        self._has_news = True
         return True
 
     def version_of(self, ns: str) -> int | None:
@@ -99,6 +102,7 @@ class KnownHeads:
         """What was remembered earlier, oldest first."""
         for ns, version in versions.items():
             self.learn(ns, version)
+        self._has_news = False
 
     @property
     def encoded_length(self) -> int:
@@ -110,6 +114,19 @@ class KnownHeads:
         while self._versions and self.encoded_length > length_max:
             ns, version = self._versions.popitem(last=False)
             self._entries_length -= _entry_length(ns, version)
+
+    def to_write(self, length_max: int) -> dict[str, int] | None:
+        """What is to be written now, trimmed to ``length_max`` bytes, or None where nothing is new since it
+        was written. It counts as written unless ``refused`` follows."""
+        if not self._has_news:
+            return None
+        self._has_news = False
+        self.trim(length_max)
+        return self.versions()
+
+    def refused(self) -> None:
+        """What was to be written could not be. It is with the next news, whatever that is of."""
+        self._has_news = True
 
     def versions(self) -> dict[str, int]:
         """Versions by namespace, the one that moved last at the end."""

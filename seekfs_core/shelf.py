@@ -46,12 +46,13 @@ class KeptLoss(enum.Enum):
     DAMAGED = "is damaged"
     VANISHED = "is not there"
     UNREADABLE = "cannot be read"
+    REFUSED = "is no manifest that this node takes"
 
     @property
     def is_final(self) -> bool:
-        """Whether its file is removed. What only cannot be read may be read later, and may be all there is
-        while the store is away; it is replaced when the store has given another."""
-        return self is not KeptLoss.UNREADABLE
+        """Whether its file is removed at once. What cannot be read, or is refused for a limit that somebody
+        set, may do later, and may be all there is while the store is away."""
+        return self in (KeptLoss.DAMAGED, KeptLoss.VANISHED)
 
 
 def manifest_file(name: ManifestName) -> str:
@@ -124,6 +125,8 @@ class ShelfRetention:
     pins: Mapping[str, int] = field(factory=dict)
     _charges: OrderedDict[ManifestName, int] = field(factory=OrderedDict, init=False)
     """Least recently used first."""
+    _doubted: set[ManifestName] = field(factory=set, init=False)
+    """Those whose copy was of no use when it was last looked at, and may be of use later."""
 
     def __contains__(self, name: ManifestName) -> bool:
         return name in self._charges
@@ -139,11 +142,28 @@ class ShelfRetention:
         self._charges.move_to_end(name)
         return True
 
+    def wants(self, name: ManifestName) -> bool:
+        """The store gave a manifest; whether it is to be kept, since there is no copy, or a doubtful one that
+        it replaces."""
+        return not self.used(name) or name in self._doubted
+
     def kept(self, name: ManifestName, nbytes: int) -> None:
-        """A manifest is on the shelf, as the one used last. It has room."""
-        if nbytes < 0 or name in self._charges:
+        """A manifest is on the shelf, as the one used last, instead of a doubtful copy if there was one.
+        It has room."""
+        if nbytes < 0 or (name in self._charges and name not in self._doubted):
             raise ContractViolation(f"{name} of {nbytes} bytes is on the shelf, or cannot be")
+        self.gone(name)
         self._charges[name] = nbytes
+
+    def loaded(self, name: ManifestName) -> None:
+        """The copy of a manifest is whole."""
+        self._doubted.discard(name)
+
+    def lost(self, name: ManifestName, loss: KeptLoss) -> None:
+        """The copy of a manifest is of no use. The driver removes it where that is final; otherwise it stays
+        until the store has given another. Unknown ones are ignored."""
+        if name in self._charges and not loss.is_final:
+            self._doubted.add(name)
 
     def restored(self, found: Iterable[FoundManifest]) -> None:
         """What is on the shelf at start, in any order. It may be more than there is room for: ``surplus``."""
@@ -153,12 +173,13 @@ class ShelfRetention:
     def gone(self, name: ManifestName) -> None:
         """A manifest is no longer there. Unknown ones are ignored."""
         self._charges.pop(name, None)
+        self._doubted.discard(name)
 
     def room_for(self, name: ManifestName, nbytes: int) -> tuple[ManifestName, ...] | None:
         """Which manifests must go before this one of ``nbytes`` is put there; None when it is not worth it.
 
         Nothing goes for one that is larger than the ceiling, or for which a current one would have to go
-        that it is not itself.
+        that it is not itself. A copy that it replaces is beside it until it is written.
         """
         if nbytes > self.ceiling_bytes:
             return None

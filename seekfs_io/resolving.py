@@ -227,7 +227,8 @@ class Resolving:
                 if stored is not None:
                     kept = self._decode(stored, ns, version)
             except SeekfsError as error:
-                log.warning("the copy kept of a manifest is damaged: %s", error.detail)
+                log.warning("the copy kept of a manifest is of no use: %s", error.detail)
+                self._shelf.refuse(ns, version)
             except Exception:
                 # A bug, but not one that may leave readers waiting for ever.
                 log.exception("looking for a copy of version %d of %r", version, ns)

@@ -100,6 +100,10 @@ class Shelf(Protocol):
         """The bytes that were kept, whole, or None."""
         ...
 
+    def refuse(self, ns: str, version: int) -> None:
+        """What was loaded is no manifest: the next copy that is to be kept replaces it."""
+        ...
+
     def keep_head(self, ns: str, version: int) -> None:
         """Remember the newest version that HEAD of a namespace was seen to name."""
         ...
@@ -135,8 +139,6 @@ class ManifestShelf:
         self._lock = threading.Lock()
         self._keeping = threading.Lock()
         self._is_ours = False
-        self._has_news = False
-        self._unreadable: set[ManifestName] = set()
         self._heads = KnownHeads()
         self._retention = ShelfRetention(shares.manifests_bytes, self._heads, dict(pins or {}))
         with self._disk("opened"):
@@ -152,15 +154,11 @@ class ManifestShelf:
         if not self._is_ours:
             return
         with self._keeping, self._disk("written"):
-            with self._lock:
-                is_held = self._retention.used(name)
-            if is_held and name not in self._unreadable:
-                return
-            if is_held:
-                self._remove((name,))
             envelope = encode_envelope(ns, version, stored_bytes)
             charge = file_charge(len(envelope))
             with self._lock:
+                if not self._retention.wants(name):
+                    return
                 victims = self._retention.room_for(name, charge)
             if victims is None:
                 log.info("the manifest of %s v-%d has no place on the shelf", ns, version)
@@ -175,43 +173,42 @@ class ManifestShelf:
         with self._lock:
             if not self._retention.used(name):
                 return None
-        path = self._file(name)
-        loss, why = KeptLoss.DAMAGED, ""
-        try:
-            body = decode_envelope(path.read_bytes(), ns, version)
-            if body is not None:
-                self._unreadable.discard(name)
-                with contextlib.suppress(OSError):
-                    os.utime(path)  # The order of use, for the next process.
-                return body
-        except FileNotFoundError:
-            loss = KeptLoss.VANISHED
-        except OSError as error:
-            loss, why = KeptLoss.UNREADABLE, f": {error.strerror}"
-        log.warning("%s %s%s%s", path, loss.value, why, "; dropped" if loss.is_final else "")
-        if loss.is_final:
+        read = self._read(name)
+        with self._lock:
+            if isinstance(read, bytes):
+                self._retention.loaded(name)
+            else:
+                self._retention.lost(name, read)
+        if isinstance(read, bytes):
+            with contextlib.suppress(OSError):
+                os.utime(self._file(name))  # The order of use, for the next process.
+            return read
+        if read.is_final:
             with self._keeping, self._disk("removed"):
-                self._remove((name,))
-        else:
-            self._unreadable.add(name)
+                # Another reader may have been first, and another copy be there by now.
+                if not isinstance(self._read(name), bytes):
+                    self._remove((name,))
         return None
+
+    def refuse(self, ns: str, version: int) -> None:
+        with self._lock:
+            self._retention.lost((ns, version), KeptLoss.REFUSED)
 
     def keep_head(self, ns: str, version: int) -> None:
         with self._lock:
-            # What a disk has refused once is written with the next that is seen, whatever that is.
-            self._has_news |= self._heads.learn(ns, version)
-            if not self._has_news or not self._is_ours:
-                return
+            self._heads.learn(ns, version)
+        if not self._is_ours:
+            return
         with self._keeping, self._disk("written"):
             with self._lock:
-                self._heads.trim(self._heads_length_max)
-                versions = self._heads.versions()
-                self._has_news = False
+                versions = self._heads.to_write(self._heads_length_max)
+            if versions is None:
+                return
             try:
                 write_file(self._path / HEADS_FILE, encode_envelope(HEADS_FILE, 0, encode_heads(versions)))
             except OSError:
                 with self._lock:
-                    self._has_news = True
+                    self._heads.refused()
                 raise
 
     def heads(self) -> dict[str, int]:
@@ -272,6 +269,21 @@ class ManifestShelf:
             else:
                 self._heads.restore(versions)
 
+    def _read(self, name: ManifestName) -> bytes | KeptLoss:
+        """What is kept of a manifest, or why it is not to be had, which is logged."""
+        path, why = self._file(name), ""
+        try:
+            body = decode_envelope(path.read_bytes(), *name)
+            if body is not None:
+                return body
+            loss = KeptLoss.DAMAGED
+        except FileNotFoundError:
+            loss = KeptLoss.VANISHED
+        except OSError as error:
+            loss, why = KeptLoss.UNREADABLE, f": {error.strerror}"
+        log.warning("%s %s%s%s", path, loss.value, why, "; dropped" if loss.is_final else "")
+        return loss
+
     def _remove(self, names: Iterable[ManifestName]) -> None:
         """Charged until the file is gone."""
         for name in names:
@@ -292,7 +304,7 @@ class MemoryShelf:
     def keep(self, ns: str, version: int, stored_bytes: bytes) -> None:
         name = (ns, version)
         with self._lock:
-            if self._retention.used(name):
+            if not self._retention.wants(name):
                 return
             victims = self._retention.room_for(name, len(stored_bytes))
             if victims is None:
@@ -306,6 +318,10 @@ class MemoryShelf:
     def load(self, ns: str, version: int) -> bytes | None:
         with self._lock:
             return self._manifests[ns, version] if self._retention.used((ns, version)) else None
+
+    def refuse(self, ns: str, version: int) -> None:
+        with self._lock:
+            self._retention.lost((ns, version), KeptLoss.REFUSED)
 
     def keep_head(self, ns: str, version: int) -> None:
         with self._lock:

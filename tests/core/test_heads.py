@@ -59,6 +59,21 @@ def test_what_never_fits_is_given_up() -> None:
     assert known.encoded_length == len(b"{}")
 
 
+def test_it_is_written_when_there_is_news_and_again_after_a_refusal() -> None:
+    known = KnownHeads()
+    known.restore({"a": 1})
+    known.learn("a", 1)
+    assert known.to_write(100) is None
+    known.learn("a", 2)
+    assert known.to_write(100) == {"a": 2}
+    assert known.to_write(100) is None
+    known.refused()
+    known.learn("a", 2)
+    assert known.to_write(100) == {"a": 2}
+    known.learn("b", 1)
+    assert known.to_write(len(encode_heads({"b": 1}))) == {"b": 1}
+
+
 @given(st.dictionaries(NAMES, st.integers(1, VERSION_MAX)))
 def test_what_is_kept_is_read_back_in_order(versions: dict[str, int]) -> None:
     decoded = decode_heads(encode_heads(versions))

@@ -14,6 +14,7 @@ from seekfs_core.shelf import (
     FILE_OVERHEAD_BYTES,
     HEADS_BYTES_MAX,
     FoundManifest,
+    KeptLoss,
     ManifestName,
     ShelfRetention,
     file_charge,
@@ -79,6 +80,40 @@ def test_a_version_newer_than_the_remembered_head_is_current() -> None:
     assert shelf.room_for(("a", 10), 4) == (("a", 9),)
     shelf.heads.learn("a", 10)
     assert shelf.room_for(("a", 9), 1) == (("a", 9),)
+
+
+@pytest.mark.parametrize("loss", KeptLoss)
+def test_a_copy_that_was_of_no_use_is_replaced_and_one_that_is_gone_too(loss: KeptLoss) -> None:
+    shelf = shelf_of(10, {("a", 1): 4, ("b", 1): 2})
+    assert not shelf.wants(("a", 1))
+    shelf.lost(("a", 1), loss)
+    if loss.is_final:  # The driver removes it.
+        shelf.gone(("a", 1))
+    assert shelf.wants(("a", 1))
+    # Until the new one is written both take space.
+    assert shelf.room_for(("a", 1), 5) == (() if loss.is_final else (("b", 1),))
+    shelf.gone(("b", 1))
+    shelf.kept(("a", 1), 5)
+    assert shelf.charged_bytes == 5
+    assert not shelf.wants(("a", 1))
+
+
+def test_a_copy_that_turns_out_to_be_whole_is_not_replaced() -> None:
+    shelf = shelf_of(10, {("a", 1): 4})
+    shelf.lost(("a", 1), KeptLoss.UNREADABLE)
+    shelf.loaded(("a", 1))
+    assert not shelf.wants(("a", 1))
+    shelf.lost(("a", 2), KeptLoss.UNREADABLE)
+    shelf.kept(("a", 2), 4)
+    assert not shelf.wants(("a", 2))
+
+
+def test_of_a_copy_that_went_no_doubt_is_left() -> None:
+    shelf = shelf_of(10, {("a", 1): 4})
+    shelf.lost(("a", 1), KeptLoss.REFUSED)
+    shelf.gone(("a", 1))
+    shelf.kept(("a", 1), 4)
+    assert not shelf.wants(("a", 1))
 
 
 def test_a_ceiling_that_became_lower_is_met_and_what_is_current_goes_last() -> None:

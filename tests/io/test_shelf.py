@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from seekfs_core.cache_directory import TEMPORARY_SUFFIX
+from seekfs_core.shelf import KeptLoss, ManifestName
 from seekfs_io.pages.shelf import ManifestShelf, MemoryShelf, Shelf, decode_envelope, encode_envelope
 
 MIB = 1 << 20
@@ -222,6 +224,51 @@ def test_a_manifest_that_cannot_be_read_just_now_is_not_thrown_away(
     shelf.keep("dev", 1, b"one")
     assert shelf.load("dev", 1) == b"one"
     assert used_bytes(tmp_path / "shelf") <= 4 * MIB
+
+
+def test_what_is_kept_and_no_manifest_is_replaced(shelf: Shelf) -> None:
+    """Of an earlier seekfs that had other rules, or before a limit was lowered."""
+    shelf.keep("dev", 1, b"one")
+    shelf.refuse("dev", 1)
+    assert shelf.load("dev", 1) == b"one"
+    shelf.refuse("dev", 1)
+    shelf.keep("dev", 1, b"another")
+    assert shelf.load("dev", 1) == b"another"
+    shelf.keep("dev", 1, b"a third")
+    assert shelf.load("dev", 1) == b"another"
+
+
+def test_a_copy_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
+    shelf = ManifestShelf(tmp_path / "shelf", 4 * MIB)
+    shelf.keep("dev", 1, b"one")
+    shelf.refuse("dev", 1)
+    # No temporary file can be made at the name of a directory.
+    taken = tmp_path / "shelf" / f"dev@1.manifest{TEMPORARY_SUFFIX}"
+    taken.mkdir()
+    shelf.keep("dev", 1, b"another")
+    assert shelf.load("dev", 1) == b"one"
+
+
+def test_what_was_replaced_in_the_meantime_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two readers of a damaged copy: the first has had it replaced before the second removes it."""
+    shelf = ManifestShelf(tmp_path / "shelf", 4 * MIB)
+    shelf.keep("dev", 1, b"one")
+    file = tmp_path / "shelf" / "dev@1.manifest"
+    file.write_bytes(b"rot")
+    read = ManifestShelf._read
+
+    def replaced_after(self: ManifestShelf, name: ManifestName) -> bytes | KeptLoss:
+        found = read(self, name)
+        monkeypatch.setattr(ManifestShelf, "_read", read)
+        assert self.load("dev", 1) is None
+        self.keep("dev", 1, b"one")
+        return found
+
+    monkeypatch.setattr(ManifestShelf, "_read", replaced_after)
+    assert shelf.load("dev", 1) is None
+    assert shelf.load("dev", 1) == b"one"
 
 
 def test_heads_that_a_disk_refused_are_written_with_the_next(tmp_path: Path) -> None:
