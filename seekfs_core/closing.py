@@ -8,7 +8,8 @@ with what is left of the time. Requests to the store are not waited for: whateve
 A daemon first lets its streams finish, for ``api.drain_sec``, and is watched by a process that ends it where
 it does not come to its end (``end_seconds``).
 
-And what somebody hears who wants a command to end, which undoes first what it has begun (``interruption``).
+And what comes of a signal that asks for the end: the first ends things in order, which takes time, and what
+further ones do depends on what they are sent to (``interruption``).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ TIER_SECONDS_MIN: Final = 1.0
 """What the second tier is given to end its writes, also where finishing the queue has used up the time."""
 
 
-_THREAD_POOLS: Final = 4
-"""Those that are let go of one after the other: two of the resolver, one of the fetcher, one of a disk."""
+_THREAD_POOLS: Final = 3
+"""Those that are let go of one after the other: two of the resolver, one of the fetcher."""
 
 
 def end_seconds(drain_seconds: float) -> int:
@@ -43,19 +44,32 @@ def seconds_left(until: float, now: float) -> float:
 
 
 class Interruption(enum.Enum):
-    """What a command does when it hears a signal that asks it to end."""
+    """What comes of a signal that asks for the end."""
 
-    UNDO = "undo what was begun"
+    END_IN_ORDER = "undo what was begun, finish what is under way"
     WARN = "say that this is going on"
     GIVE_UP = "undo no further, and say what is left"
+    IGNORE = "go on with what the first one began"
     END = "end at once"
 
 
-def interruption(heard: int) -> Interruption:
-    """What the signal does that is the ``heard``-th, from 1. Two in a row are often one that somebody was not
-    sure of: the second cuts nothing short."""
-    order = (Interruption.UNDO, Interruption.WARN, Interruption.GIVE_UP)
-    return order[heard - 1] if heard <= len(order) else Interruption.END
+class Interrupted(enum.Enum):
+    """What hears such signals, with what comes of each in turn; the last is of all that follow.
+
+    Two in a row are often one that somebody was not sure of. So the second does not cut short what a command
+    undoes in the bucket. Of a daemon it does: everything that its caches need is on disk at any moment, and
+    who asks twice has seen it wait for its streams. A demo leaves nothing behind, whatever it hears.
+    """
+
+    COMMAND = (Interruption.END_IN_ORDER, Interruption.WARN, Interruption.GIVE_UP, Interruption.END)
+    DEMO = (Interruption.END_IN_ORDER, Interruption.IGNORE)
+    DAEMON = (Interruption.END_IN_ORDER, Interruption.END)
+
+
+def interruption(of: Interrupted, heard: int) -> Interruption:
+    """What comes of the signal that is the ``heard``-th, from 1."""
+    order: tuple[Interruption, ...] = of.value
+    return order[min(heard, len(order)) - 1]
 
 
 def tier_seconds(until: float, now: float) -> float:

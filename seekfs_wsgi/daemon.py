@@ -32,7 +32,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from seekfs_core.closing import FLUSH_SECONDS_MAX, end_seconds
+from seekfs_core.closing import (
+    FLUSH_SECONDS_MAX,
+    Interrupted,
+    Interruption,
+    end_seconds,
+    interruption,
+)
 from seekfs_core.errors import SeekfsError
 from seekfs_io.config import Config, ConfigError, ListenAddress, load_config
 from seekfs_io.objects import check_engine
@@ -325,16 +331,17 @@ def _on_fork(server: Any, worker: Any) -> None:
 
 
 def _stopper(server: Any) -> Callable[[int, FrameType | None], None]:
-    is_stopping = False
+    heard = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal is_stopping
-        if is_stopping:
+        nonlocal heard
+        heard += 1
+        if interruption(Interrupted.DAEMON, heard) is Interruption.END:
             for pid in list(server.WORKERS):
                 os.kill(pid, signal.SIGKILL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
-        is_stopping = True
+            return
         # The handler of gunicorn only puts it into a queue, which is all that is safe to do here.
         server.signal(signal.SIGTERM, frame)
 

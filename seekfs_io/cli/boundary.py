@@ -28,7 +28,7 @@ from types import FrameType
 import click
 from click.shell_completion import shell_complete
 
-from seekfs_core.closing import Interruption, interruption
+from seekfs_core.closing import Interrupted, Interruption, interruption
 from seekfs_core.errors import SeekfsError
 from seekfs_io.cli.output import explain, flush, warnings_explained
 from seekfs_io.config import ConfigError
@@ -116,12 +116,14 @@ def _interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal heard
         heard += 1
-        match interruption(heard):
-            case Interruption.UNDO | Interruption.GIVE_UP:
+        match interruption(Interrupted.COMMAND, heard):
+            case Interruption.END_IN_ORDER | Interruption.GIVE_UP:
                 raise KeyboardInterrupt
             case Interruption.WARN:
                 with suppress(OSError):
                     os.write(2, b"seekfs: undoing what was begun; once more gives that up\n")
+            case Interruption.IGNORE:
+                pass
             case Interruption.END:
                 os._exit(EXIT_INTERRUPTED)
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from attrs import define, field
 
+from seekfs_core.closing import Interrupted, Interruption, interruption
 from seekfs_core.errors import SeekfsError
 from seekfs_io import publisher
 from seekfs_io.client import Client
@@ -73,13 +74,13 @@ def run_demo(say: Callable[[str], None]) -> list[Row]:
     any case.
     """
     steps = Steps(say)
-    with _one_interrupt() as ignore_further, contextlib.ExitStack() as stack:
+    with _interruptible() as ends_anyway, contextlib.ExitStack() as stack:
         try:
             return _go_round(steps, stack)
         except DevServerError as error:
             raise DemoFailed(str(error)) from error
         finally:
-            ignore_further()
+            ends_anyway()
             steps("stopping everything, removing everything")
 
 
@@ -220,24 +221,29 @@ def _account(client: Client, steps: Steps) -> None:
 
 
 @contextlib.contextmanager
-def _one_interrupt() -> Iterator[Callable[[], None]]:
-    """The first signal interrupts, later ones are ignored, as are all once what is yielded was called."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    heard = {number for number, handler in before.items() if handler is not signal.SIG_IGN}
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """See ``Interrupted.DEMO``. What is yielded is called when the demo ends by itself: what comes then is as
+    if it were not the first. Signals that the parent had ignored (``nohup``) stay so."""
+    heard = 0
 
-    def ignore_further() -> None:
-        for number in heard:
-            signal.signal(number, signal.SIG_IGN)
+    def ends_anyway() -> None:
+        nonlocal heard
+        heard += 1
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        ignore_further()
-        raise KeyboardInterrupt
+        nonlocal heard
+        heard += 1
+        if interruption(Interrupted.DEMO, heard) is Interruption.END_IN_ORDER:
+            raise KeyboardInterrupt
 
-    for number in heard:
-        signal.signal(number, interrupt)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in numbers
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
-        yield ignore_further
+        yield ends_anyway
     finally:
-        for number in heard:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)
