@@ -55,6 +55,7 @@ from seekfs_core.errors import (
     ContractViolation,
     FailureKind,
     SeekfsError,
+    ShuttingDown,
     StoreFailure,
     error_of,
     refuses_conditions,
@@ -383,8 +384,7 @@ class Publication:
         return self._wait(delay, State.CREATING, WriteManifest(key, self._next, self._conditional))
 
     def _in_doubt(self, error: SeekfsError) -> tuple[Action, ...]:
-        assert self._next is not None
-        return self._fail(in_doubt(self.ns, self._next.version, error))
+        return self._fail(self._left_behind(error))
 
     # --- HEAD -------------------------------------------------------------------------------------
 
@@ -505,7 +505,7 @@ class Publication:
         if self._interrupted or not half_done:
             if self.state not in OVER:
                 self._settle(State.BROKEN_OFF)
-            return (BrokenOff(),)
+            return (BrokenOff(self._left_behind(ShuttingDown("interrupted")) if half_done else None),)
         self._interrupted = True
         if self.state is State.BACKING_OFF:
             return ()
@@ -519,9 +519,14 @@ class Publication:
 
     def _fail(self, error: SeekfsError) -> tuple[Action, ...]:
         self._settle(State.FAILED)
+        return (Failed(self._left_behind(error) if self._committed else error),)
+
+    def _left_behind(self, error: SeekfsError) -> SeekfsError:
+        """What is to be said of a version of ours that is, or may be, in the bucket without HEAD."""
         if self._committed:
-            error = without_head(self.ns, self._base_version(), error)
-        return (Failed(error),)
+            return without_head(self.ns, self._base_version(), error)
+        assert self._next is not None
+        return in_doubt(self.ns, self._next.version, error)
 
     def _base_version(self) -> int:
         return version_of(self._base)

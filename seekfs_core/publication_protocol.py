@@ -187,7 +187,12 @@ class Failed:
 
 @frozen
 class BrokenOff:
-    """Over, since it was interrupted: nothing is half done, or it was the second time."""
+    """Over, since it was interrupted: nothing is half done, or it was the second time.
+
+    ``left`` says what is in the bucket then, or may be.
+    """
+
+    left: SeekfsError | None = None
 
 
 Request: TypeAlias = ReadHead | ReadManifest | WriteProbe | WriteManifest | WriteHead

@@ -11,6 +11,7 @@ need them: ``seekfs --help`` and a wrong flag should answer at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -24,4 +25,8 @@ def main() -> NoReturn:
         status = run(sys.argv[1:])
     except KeyboardInterrupt:
         status = 130
+    if status == 130:
+        # Threads whose request was given up would be waited for otherwise, by an interpreter that answers
+        # the next Ctrl-C with a traceback. All that is to be undone or said has been.
+        os._exit(status)
     sys.exit(status)

@@ -282,7 +282,7 @@ class SdkStore:
             raise bad_answer("the answer to CompleteMultipartUpload is not XML", status=200) from None
         if not document.tag.endswith("CompleteMultipartUploadResult"):
             raise StoreError(self._failure("POST", answer, conditional=if_none_match))
-        return child_text(document, "ETag")
+        return believed_etag(child_text(document, "ETag"))
 
     def abort_upload(self, key: str, upload: str) -> None:
         answer = self._call("DELETE", key, query={"uploadId": upload}, expect=(200, 204, 404))

@@ -7,6 +7,7 @@ answer means, is the machine's to say.
 from __future__ import annotations
 
 import copy
+import logging
 import secrets
 import threading
 
@@ -53,6 +54,8 @@ from seekfs_io.config import Config
 from seekfs_io.objects.base import StoreError
 from seekfs_io.objects.patient import PatientStore
 from seekfs_io.objects.whole import Fetched, fetch_whole
+
+_log = logging.getLogger("seekfs.publishing")
 
 
 class Publishing:
@@ -130,11 +133,15 @@ class Publishing:
                 break
             except KeyboardInterrupt as caught:
                 interruption, step = caught, Interrupted()
+        match step:
+            case Failed(error) if interruption is None:
+                raise error
+            case Failed(error) | BrokenOff(SeekfsError() as error):
+                # Nobody is told the error of what was interrupted.
+                _log.warning("%s", error.detail)
         if interruption is not None:
-            raise interruption from (step.error if isinstance(step, Failed) else None)
-        if isinstance(step, Failed):
-            raise step.error
-        assert not isinstance(step, BrokenOff)
+            raise interruption
+        assert not isinstance(step, Failed | BrokenOff)
         return step
 
     def _step(self, event: Event) -> Event | Milestone:

@@ -445,8 +445,15 @@ def test_a_second_interruption_ends_it_wherever_it_is() -> None:
         for _ in range(index):
             if not publisher.over:
                 publisher.step(Fate.BUSY if index % 2 else Fate.FINE)
+        was_over, is_created = publisher.over, isinstance(publisher.request, WriteHead)
         publisher.interrupt(applied=False)
         assert isinstance(publisher.outcome, BrokenOff)
+        if was_over:
+            assert publisher.outcome.left is None
+        else:
+            assert publisher.outcome.left is not None
+            assert publisher.outcome.left.context["version"] == 1
+            assert not is_created or publisher.outcome.left.context["committed"] is True
         assert publisher.machine.next_deadline() is None
         # The next publisher finds the version, and HEAD behind it.
         again = Publisher(bucket, "again", change(("a", 1)))

@@ -176,6 +176,18 @@ def test_a_completed_upload_with_no_answer(
     assert failure_of(lambda: through.complete_upload("a", "u", ['"x"'])).kind is FailureKind.BAD_ANSWER
 
 
+def test_the_etag_of_an_upload_is_believed_where_it_can_be_sent_back(
+    passthrough: PassThrough, through: ObjectStore
+) -> None:
+    """A manifest with any other would be one that no node takes."""
+    name, found = "CompleteMultipartUploadResult", []
+    for etag in ('"right"', '"wr\N{SNOWMAN}ng"', ""):
+        body = f"<{name}><ETag>{etag}</ETag></{name}>".encode()
+        passthrough.when(Match(), Plan(answer=Answer(status=200, body=body)), times=1)
+        found.append(through.complete_upload("a", "u", ['"x"']))
+    assert found == ['"right"', None, None]
+
+
 def test_a_part_without_an_etag_is_refused(passthrough: PassThrough, through: ObjectStore) -> None:
     passthrough.when(Match(), Plan(answer=Answer(status=200)))
     assert failure_of(lambda: through.upload_part("a", "u", 1, b"x")).kind is FailureKind.BAD_ANSWER

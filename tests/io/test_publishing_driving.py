@@ -19,6 +19,7 @@ import pytest
 from seekfs_core import publication
 from seekfs_core.errors import NoSuchNamespace, ShuttingDown
 from seekfs_core.manifest import FileEntry
+from seekfs_core.names import head_key
 from seekfs_core.publication import Publication
 from seekfs_core.publication_protocol import Begin, Event, State
 from seekfs_core.rebase import Change
@@ -124,6 +125,23 @@ def test_a_machine_that_is_interrupted_in_the_middle_is_as_it_was(
         publishing._feed(Begin())
     assert publishing._machine is before
     assert before.state is State.NEW
+
+
+def test_what_an_interruption_leaves_in_the_bucket_is_said(
+    store: ObjectStore, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publishing, put = begun(store, config, "dev"), Publishing._put
+
+    def head_is_interrupted(self: Publishing, *given: Any, **named: Any) -> None:
+        if given[0] == head_key("dev"):
+            interrupt()
+        put(self, *given, **named)
+
+    monkeypatch.setattr(Publishing, "_put", head_is_interrupted)
+    monkeypatch.setattr(Publishing, "_read_head", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        publishing.publish(Change(puts={"a": file_in(store)}))
+    assert "version 1 of namespace 'dev' is written, and HEAD could not be moved to it" in caplog.text
 
 
 def interrupt(*_: object, **__: object) -> NoReturn:
