@@ -22,6 +22,9 @@ from seekfs_core.errors import InvalidName, ManifestInvalid
 VERSION_MAX = 2**63 - 1
 """Versions run from 1 to here, so that every language's signed 64-bit integer holds them."""
 
+NUMBER_MAX = 2**63 - 1
+"""Offsets and lengths go from 0 to here, for the same reason."""
+
 PATH_BYTES_MAX = 1024
 """UTF-8 bytes of a path; S3's own limit for a whole key."""
 

@@ -63,7 +63,7 @@ __all__ = [
 POOL_SIZE_MAX: Final = 64
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 READ_TIMEOUT_SECONDS: Final = 150.0
-"""Longer than the daemon's own deadline (``api.request_deadline_sec``), so that its word comes first."""
+"""For a daemon with the usual deadline of a request, 120 s; ``read_timeout_seconds`` of another."""
 
 _inherited: Final[list[object]] = []
 """The parent's connections, after a fork. Kept to the end, since freeing them closes them."""
@@ -88,6 +88,11 @@ class Readiness:
 
     ready: bool
     document: Mapping[str, Any]
+
+
+def read_timeout_seconds(request_deadline_seconds: float) -> float:
+    """Longer than the daemon's own deadline (``api.request_deadline_sec``), so that its word comes first."""
+    return max(READ_TIMEOUT_SECONDS, request_deadline_seconds + 30.0)
 
 
 class Client:

@@ -161,6 +161,11 @@ class S3Config:
             return unquote(urlsplit(endpoint).path)
         return endpoint
 
+    @property
+    def place(self) -> str:
+        """Where the store is, for people."""
+        return self.file_root if self.engine == "file" else self.endpoint or f"AWS in {self.region}"
+
 
 @frozen(kw_only=True)
 class ManifestConfig:

@@ -75,8 +75,8 @@ def _keep(command: list[str], owner: int | None, grace_seconds: float) -> int:
 
 def die_with(parent: int) -> None:
     """Be killed when the process ``parent`` ends, this one's parent, or at once if it has ended by now."""
-    # Runs between fork and exec of a process with one thread, where this is safe.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -102,6 +102,16 @@ class CannotStart(Exception):
         self.status = status
 
 
+def check_workers(count: int) -> None:
+    """Raises ``CannotStart`` for any number of processes but one."""
+    if count != 1:
+        raise CannotStart(
+            f"--workers {count}: one process holds the caches, and more than one is not possible yet; "
+            "--threads is what grows",
+            EXIT_CALLED_WRONGLY,
+        )
+
+
 # The configuration that this process was started with. The worker is forked, and inherits it.
 _running: Config | None = None
 
@@ -257,10 +267,9 @@ def _try_unix_path(path: str) -> None:
 
 def _summary(config: Config) -> str:
     cache, s3 = config.cache, config.s3
-    where = s3.endpoint or ("./.seekfs/store" if s3.engine == "file" else "AWS")
     l2 = cache.l2.segment_path if cache.l2.backend == "segmentstore" else "memory"
     return (
-        f"serving bucket {s3.bucket} of {where} ({s3.engine}); configuration "
+        f"serving bucket {s3.bucket} of {s3.place} ({s3.engine}); configuration "
         f"{config.path or 'built in: no file was found'}; L2 in {l2}"
     )
 
@@ -293,12 +302,7 @@ def _raised_file_limit() -> int:
 def _on_starting(server: Any) -> None:
     """In the master, before it listens or forks."""
     try:
-        if server.cfg.workers != 1:
-            raise CannotStart(
-                f"{server.cfg.workers} workers were asked for: one process holds the caches, and more than "
-                "one is not possible yet; --threads is what grows",
-                EXIT_CALLED_WRONGLY,
-            )
+        check_workers(server.cfg.workers)
         # gunicorn's own command line may have named other addresses than the configuration.
         check_before_start(running_config(), addresses_of(server.cfg))
     except CannotStart as error:

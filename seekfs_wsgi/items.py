@@ -20,7 +20,8 @@ from typing import Annotated, Any
 import msgspec
 
 from seekfs_core.errors import BadRequest, TooLarge
-from seekfs_wsgi.query import NUMBER_MAX, shown
+from seekfs_core.names import NUMBER_MAX
+from seekfs_wsgi.query import shown
 
 ITEMS_MAX = 65_536
 

@@ -12,9 +12,7 @@ from collections.abc import Set
 from urllib.parse import unquote_to_bytes
 
 from seekfs_core.errors import BadRequest, InvalidName
-from seekfs_core.names import VERSION_MAX
-
-NUMBER_MAX = 2**63 - 1
+from seekfs_core.names import NUMBER_MAX, VERSION_MAX
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _DIGITS = re.compile(r"[0-9]{1,19}")

@@ -16,6 +16,8 @@ from seekfs_wsgi.daemon import (
     EXIT_FAILED,
     EXIT_WORKER_BOOT,
     THREADS_DEFAULT,
+    CannotStart,
+    check_workers,
     complain,
     create_application,
     gunicorn_settings,
@@ -42,14 +44,12 @@ class Daemon(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until stopped. Leaves by ``SystemExit``: 0 stopped, 1 failed, 2 called wrongly."""
     options = _parser().parse_args(arguments)
-    if options.workers != 1:
-        complain(
-            f"--workers {options.workers}: one process holds the caches, and more than one is not possible "
-            "yet; --threads is what grows"
-        )
-        raise SystemExit(EXIT_CALLED_WRONGLY)
     try:
+        check_workers(options.workers)
         config = load_config(options.config, {"api.listen": options.listen})
+    except CannotStart as error:
+        complain(str(error))
+        raise SystemExit(error.status) from None
     except ConfigError as error:
         complain(error)
         raise SystemExit(EXIT_CALLED_WRONGLY) from None

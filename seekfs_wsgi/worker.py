@@ -9,13 +9,10 @@ gunicorn's own parser, which become problem documents with a request id like eve
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import logging
 import math
-import os
 import signal
-import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -31,6 +28,7 @@ from gunicorn.workers.gthread import (  # type: ignore[import-untyped]
 )
 
 from seekfs_io import logs
+from seekfs_io.keeper import die_with
 from seekfs_wsgi import daemon
 from seekfs_wsgi.arrival import Arrival, Limits, Stage
 from seekfs_wsgi.connections import LINGER_SECONDS_MAX, ClientSocket, Connection, Waiting, deafen
@@ -46,7 +44,6 @@ from seekfs_wsgi.sending import CutOff
 
 log = logging.getLogger("seekfs.http")
 
-PR_SET_PDEATHSIG = 1
 
 _NOTHING_TO_ACCEPT = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EINTR))
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -140,7 +137,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._reading_max = max(1, self.cfg.threads // 2)
 
     def init_process(self) -> None:
-        _die_with(self.ppid)
+        # However the master ends: else this process would go on holding the port.
+        die_with(self.ppid)
         # The master waits longer than this, so that what is left to flush then can be.
         self.cfg.set("graceful_timeout", math.ceil(daemon.running_config().api.drain_sec))
         self.reserve = ThreadPoolExecutor(daemon.RESERVE_THREADS, thread_name_prefix="reserve")
@@ -434,11 +432,3 @@ def error_answer(problem: Problem, request_id: str, *, has_body: bool = True) ->
         "\r\n"
     )
     return head.encode("ascii") + (body if has_body else b"")
-
-
-def _die_with(parent_pid: int) -> None:
-    """Be killed when the master dies, however it dies: else this process would go on holding the port."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(1)

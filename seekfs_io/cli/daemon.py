@@ -11,6 +11,7 @@ from seekfs_io.cli.boundary import Failed
 from seekfs_io.cli.options import (
     NUMBER,
     config_option,
+    daemon_client,
     daemon_url,
     json_option,
     namespace_argument,
@@ -55,9 +56,7 @@ def cat(
     url: str | None,
 ) -> None:
     """Write a file's bytes, or a range of them, to stdout."""
-    from seekfs_io.client import Client
-
-    with Client(daemon_url(config_path, url)) as client:
+    with daemon_client(config_path, url) as client:
         with client.open_blob(ns, path, off, length, version=version) as body:
             for piece in body:
                 emit_bytes(piece)
@@ -74,9 +73,7 @@ def head(
     ns: str, path: str, version: int | None, config_path: str | None, url: str | None, as_json: bool
 ) -> None:
     """Size, hash and version of a file."""
-    from seekfs_io.client import Client
-
-    with Client(daemon_url(config_path, url)) as client:
+    with daemon_client(config_path, url) as client:
         facts = client.head(ns, path, version=version)
     if as_json:
         emit_json(

@@ -38,9 +38,13 @@ inputs_argument = click.argument("inputs", metavar="FILE|DIR...", nargs=-1, requ
 
 
 def one_path_for_one_input(inputs: tuple[str, ...], as_path: str | None) -> None:
-    """``--as`` names one thing."""
-    if as_path is not None and len(inputs) > 1:
-        raise click.UsageError(f"--as gives one FILE or DIR its path; here are {len(inputs)}")
+    """A command that names more is called wrongly."""
+    from seekfs_io.publishing.inputs import InputError, check_one_path
+
+    try:
+        check_one_path(len(inputs), as_path)
+    except InputError as error:
+        raise click.UsageError(str(error)) from None
 
 
 # -- publish, put --------------------------------------------------------------------------------

@@ -6,14 +6,16 @@ A name that cannot be one is a wrong call (exit status 2); one that nothing has 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from seekfs_core.errors import BadRequest
-from seekfs_core.names import VERSION_MAX, check_namespace, check_path
-from seekfs_io.config import Config, load_config
+from seekfs_core.names import NUMBER_MAX, VERSION_MAX, check_namespace, check_path
+from seekfs_io.config import Config, ListenAddress, load_config
 
-NUMBER_MAX = 2**63 - 1
+if TYPE_CHECKING:
+    from seekfs_io.client import Client
 
 
 def _namespace(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -94,11 +96,23 @@ def configuration(config_path: str | None) -> Config:
     return load_config(config_path)
 
 
+def daemon_client(config_path: str | None, url: str | None) -> Client:
+    """A client of the daemon of this configuration, or of the one at ``url``."""
+    from seekfs_io.client import Client, read_timeout_seconds
+
+    if url is not None:
+        return Client(url)
+    api = configuration(config_path).api
+    timeout = read_timeout_seconds(api.request_deadline_sec)
+    return Client(_reached_at(api.address), read_timeout_seconds=timeout)
+
+
 def daemon_url(config_path: str | None, url: str | None) -> str:
     """Where the daemon of this configuration is reached from here."""
-    if url is not None:
-        return url
-    address = configuration(config_path).api.address
+    return _reached_at(configuration(config_path).api.address) if url is None else url
+
+
+def _reached_at(address: ListenAddress) -> str:
     if address.unix_path is not None:
         return str(address)
     # A daemon that listens on every address is reached on loopback.

@@ -35,6 +35,5 @@ def opened(config_path: str | None) -> Iterator[tuple[ObjectStore, Config]]:
 
 def _described(config: Config) -> str:
     s3 = config.s3
-    place = s3.file_root if s3.engine == "file" else s3.endpoint or f"AWS in {s3.region}"
     source = f"configured in {config.path}" if config.path else "configured in no file"
-    return f"{place}, bucket {s3.bucket}, {source} (seekfs config check shows all of it)"
+    return f"{s3.place}, bucket {s3.bucket}, {source} (seekfs config check shows all of it)"

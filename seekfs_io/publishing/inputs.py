@@ -50,11 +50,16 @@ class LocalFile:
     size: int
 
 
+def check_one_path(count: int, as_path: str | None) -> None:
+    """``--as`` names one thing. Raises ``InputError``."""
+    if as_path is not None and count > 1:
+        raise InputError(f"--as gives one FILE or DIR its path; here are {count}")
+
+
 def collect_inputs(inputs: Iterable[Input], as_path: str | None = None) -> list[LocalFile]:
     """The files that the arguments name, sorted by path. Raises ``InputError``."""
     sources = [os.fspath(each) for each in inputs]
-    if as_path is not None and len(sources) > 1:
-        raise InputError("--as gives one FILE or DIR its path; here are several")
+    check_one_path(len(sources), as_path)
     if not sources:
         raise InputError("no FILE or DIR is given")
     problems: list[Problem] = []

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 import responses
 
+from seekfs_io.cli.options import daemon_client
 from seekfs_io.cli.output import warnings_explained
 from tests.support.command_line import Seekfs, command, own_environment, start
 
@@ -228,6 +229,16 @@ def test_no_daemon_is_a_sentence_that_names_its_address(seekfs: Seekfs, argument
     ran = seekfs(*arguments, "--url", url)
     assert (ran.status, ran.out) == (1, b"")
     assert ran.err == f"seekfs: no answer from {url}: Connection refused\n"
+
+
+def test_a_daemon_is_waited_for_longer_than_it_may_take(tmp_path: Path) -> None:
+    """Its own word on what took too long says more than "timed out"."""
+    config = tmp_path / "seekfs.toml"
+    config.write_text("api.request_deadline_sec = 600\napi.listen = '0.0.0.0:71'\n")
+    with daemon_client(str(config), None) as client, daemon_client(None, "http://h:1") as other:
+        assert client.base_url == "http://127.0.0.1:71"
+        assert client._timeout[1] > 600
+        assert other._timeout[1] > 120
 
 
 # -- serve ---------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from seekfs_core.errors import BadRequest, InvalidName
-from seekfs_wsgi.query import NUMBER_MAX, content_hash, number, parse_query, required, version_number
+from seekfs_core.names import NUMBER_MAX
+from seekfs_wsgi.query import content_hash, number, parse_query, required, version_number
 
 ALLOWED = frozenset(("ns", "path", "off"))
 
