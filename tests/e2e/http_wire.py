@@ -129,20 +129,19 @@ class RawWire:
 
     def answer(self, *, is_head: bool = False) -> Answer:
         """The next one that is final. AssertionError where it is malformed, or does not come."""
-        while True:
-            status, headers = self._head()
-            if status >= 200:
-                break
-            assert (status, headers) == (100, {}), (status, headers)
-        if is_head or status == 304:
-            body = b""
-        elif "content-length" in headers:
-            assert "transfer-encoding" not in headers
-            body = self._take(int(headers["content-length"]))
-        else:
-            assert headers["transfer-encoding"] == "chunked"
-            body = b"".join(self._chunks())
-        return Answer(status, headers, body)
+        status, headers = self._final_head()
+        return Answer(status, headers, b"" if is_head or status == 304 else self._body(headers))
+
+    def answers_to_the_end(self) -> list[Answer]:
+        """All until the connection ends, whatever they answer: what has no body is told by what follows."""
+        while self._receive():
+            pass
+        answers = []
+        while self._received:
+            status, headers = self._final_head()
+            is_last = not self._received or self._received.startswith(b"HTTP/1.")
+            answers.append(Answer(status, headers, b"" if is_last else self._body(headers)))
+        return answers
 
     def has_ended(self) -> bool:
         """Whether there is nothing behind the last answer but the end of the connection."""
@@ -158,6 +157,20 @@ class RawWire:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _final_head(self) -> tuple[int, dict[str, str]]:
+        while True:
+            status, headers = self._head()
+            if status >= 200:
+                return status, headers
+            assert (status, headers) == (100, {}), (status, headers)
+
+    def _body(self, headers: Mapping[str, str]) -> bytes:
+        if "content-length" in headers:
+            assert "transfer-encoding" not in headers
+            return self._take(int(headers["content-length"]))
+        assert headers["transfer-encoding"] == "chunked"
+        return b"".join(self._chunks())
 
     def _head(self) -> tuple[int, dict[str, str]]:
         first, *lines = self._until(b"\r\n\r\n").split(b"\r\n")

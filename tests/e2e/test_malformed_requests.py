@@ -13,22 +13,17 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import quote
 
 import pytest
 
-from seekfs_io.objects import open_store
 from tests.conftest import S3ConfigFactory
-from tests.e2e.http_wire import Answer, RawWire, Wire
-from tests.support.daemon import Daemon, s3_settings
-from tests.support.dataset import write_dataset
+from tests.e2e.http_wire import Answer, RawWire
+from tests.e2e.unharmed import check_well, unharmed, write_versions
+from tests.support.daemon import Daemon
 from tests.support.malformed.base import (
     BATCH,
     BATCH_DATA,
-    FILES,
     NS,
-    OLD,
-    SETTINGS,
     Malformed,
     Odd,
     blob,
@@ -42,7 +37,6 @@ from tests.support.malformed.bodies import BODIES
 from tests.support.malformed.heads import HEADS
 from tests.support.malformed.queries import QUERIES
 from tests.support.malformed.right import RIGHT
-from tests.support.metrics import metric
 from tests.support.waiting import wait_until
 
 MALFORMED: Final = (*QUERIES, *HEADS, *BODIES)
@@ -51,37 +45,13 @@ MALFORMED_MIN: Final = 300
 
 @pytest.fixture(scope="module")
 def settings(s3_config: S3ConfigFactory) -> dict[str, object]:
-    config = s3_config(bucket="malformed-requests")
-    store = open_store(config)
-    assert store.create_bucket()
-    write_dataset(store, NS, OLD, version=1)
-    write_dataset(store, NS, FILES, version=2)
-    store.close()
-    budget = {"s3.get_budget_per_sec": 2000, "s3.get_budget_burst": 200}
-    return {**s3_settings(config), **budget, **SETTINGS}
+    return write_versions(s3_config(bucket="malformed-requests"))
 
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, object]) -> Iterator[Daemon]:
-    with Daemon(tmp_path_factory.mktemp("malformed"), settings) as running:
-        before = running.pids
-        yield running
-        check_well(running)
-        assert running.pids == before, "a worker was replaced"
-
-
-def check_well(daemon: Daemon) -> None:
-    """Healthy, with nothing left over, and its bytes are right."""
-    with Wire(daemon.port) as wire:
-        assert wire.get("/healthz").body == b"ok"
-        assert wire.get("/readyz").status == 200
-        for path, file in FILES.items():
-            assert wire.get(f"/blob?ns={NS}&path={quote(path, safe='')}").body == file.data
-        assert wire.post(f"/readv?ns={NS}", BATCH).body == BATCH_DATA
-        wait_until(
-            lambda: metric(daemon, "seekfs_http_requests_in_flight") == 1, "only this one is in flight"
-        )
-    daemon.check_log()
+    with unharmed(tmp_path_factory.mktemp("malformed"), settings) as daemon:
+        yield daemon
 
 
 GOOD: Final = blob("&off=3&len=4")
@@ -233,7 +203,7 @@ def test_clients_that_stop_anywhere_are_told_and_keep_nobody_waiting(
     quick = {"api.send_timeout_sec": 1, "api.request_deadline_sec": 2}
     directory = tmp_path_factory.mktemp("strict")
     with (
-        Daemon(directory, {**settings, **quick}, arguments=("--threads=2",)) as strict,
+        unharmed(directory, {**settings, **quick}, "--threads=2") as strict,
         contextlib.ExitStack() as stack,
     ):
         stuck = []
@@ -249,4 +219,3 @@ def test_clients_that_stop_anywhere_are_told_and_keep_nobody_waiting(
             assert answer.status == 408, sent[-40:]
             assert answer.headers["connection"] == "close"
             assert wire.has_ended()
-        check_well(strict)
