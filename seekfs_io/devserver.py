@@ -74,6 +74,7 @@ class DevServer:
     temporary: Path | None = None
     port: int | None = None
     bucket: str = BUCKET
+    secret_key: str = field(default=SECRET_KEY, repr=False)
     _home: Path | None = field(default=None, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _s3_port: int | None = field(default=None, init=False)
@@ -103,7 +104,8 @@ class DevServer:
 
     def s3_config(self, **changes: object) -> S3Config:
         """How to reach the bucket; ``changes`` are fields of ``S3Config``."""
-        return s3_config_of(self.s3_port, **{"bucket": self.bucket, **changes})
+        own = {"bucket": self.bucket, "secret_access_key": self.secret_key}
+        return s3_config_of(self.s3_port, **{**own, **changes})
 
     def start(self) -> Self:
         """Start, make the bucket, and return when objects can be written. Raises ``DevServerError``."""
@@ -125,9 +127,11 @@ class DevServer:
             ports = new_ports(self.port)
             self._s3_port = ports.s3
             temporary = self._home if self.directory is None else self.temporary
-            self._process = spawn(self._home, ports, owner=os.getpid(), temporary=temporary)
+            self._process = spawn(
+                self._home, ports, owner=os.getpid(), temporary=temporary, secret_key=self.secret_key
+            )
             try:
-                wait_until_ready(self._process, self._home, ports.s3, self.bucket)
+                wait_until_ready(self._process, self._home, ports.s3, self.bucket, secret_key=self.secret_key)
             except DevServerError:
                 if attempt == START_ATTEMPTS or self._process.poll() is None:
                     raise

@@ -172,14 +172,19 @@ def find_weed() -> str:
 
 
 def spawn(
-    home: Path, ports: Ports, *, owner: int | None, temporary: Path | None = None
+    home: Path,
+    ports: Ports,
+    *,
+    owner: int | None,
+    temporary: Path | None = None,
+    secret_key: str = SECRET_KEY,
 ) -> subprocess.Popen[bytes]:
     """Start the server under its keeper, which removes ``temporary`` if the owner is killed."""
     home = home.resolve()
     for name in ("data", "tmp", "log", "home"):
         (home / name).mkdir(parents=True, exist_ok=True)
     identities = home / "identities.json"
-    identities.write_text(json.dumps(_IDENTITIES))
+    identities.write_text(json.dumps(_identities(secret_key)))
     # A server that is thrown away with its data needs no orderly end.
     options = ["--grace", "0" if owner is not None else "10"]
     if owner is not None:
@@ -202,15 +207,13 @@ def spawn(
         )
 
 
-_IDENTITIES = {
-    "identities": [
-        {
-            "name": ACCESS_KEY,
-            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
-            "actions": ["Admin", "Read", "List", "Write", "Tagging"],
-        }
-    ]
-}
+def _identities(secret_key: str) -> dict[str, object]:
+    one = {
+        "name": ACCESS_KEY,
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": secret_key}],
+        "actions": ["Admin", "Read", "List", "Write", "Tagging"],
+    }
+    return {"identities": [one]}
 
 
 def _flags(home: Path, ports: Ports, identities: Path) -> list[str]:
@@ -248,9 +251,13 @@ def _flags(home: Path, ports: Ports, identities: Path) -> list[str]:
     return [f"-{name}={value}" for name, value in values.items()]
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], home: Path, port: int, bucket: str) -> None:
+def wait_until_ready(
+    process: subprocess.Popen[bytes], home: Path, port: int, bucket: str, *, secret_key: str = SECRET_KEY
+) -> None:
     """Poll S3 itself until the bucket is there and takes data."""
-    config = s3_config_of(port, bucket=bucket, connect_timeout_sec=1, read_timeout_sec=10)
+    config = s3_config_of(
+        port, bucket=bucket, secret_access_key=secret_key, connect_timeout_sec=1, read_timeout_sec=10
+    )
     deadline = time.monotonic() + READY_SECONDS_MAX
     with contextlib.closing(open_sdk_store(config)) as store:
         while True:

@@ -8,6 +8,7 @@ each has a namespace (``ns``) or, where it needs one, a bucket of its own (``buc
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,12 @@ from seekfs_io.devserver import DevServer
 from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectStore
 from tests.support.daemon import Daemon, s3_settings
+from tests.support.leaks import OUTPUTS, STORE_SECRET, Listener
 from tests.support.passthrough import PassThrough
 
 _numbers = itertools.count(1)
+
+LEAKS = pytest.StashKey[list[str]]()
 
 
 class S3ConfigFactory(Protocol):
@@ -48,6 +52,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="the long variants of tests that have one")
 
 
+def pytest_sessionstart() -> None:
+    logging.getLogger("seekfs").addHandler(Listener())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A secret in anything that was said in this run fails it, however its tests went."""
+    leaks = OUTPUTS.leaks()
+    session.config.stash[LEAKS] = leaks
+    if leaks:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    leaks = config.stash.get(LEAKS, [])
+    told = f"{len(OUTPUTS.files)} logs and {OUTPUTS.texts_count} texts, {len(OUTPUTS.signatures)} signatures"
+    if leaks:
+        terminalreporter.section("secrets in what was said", red=True)
+        for leak in leaks:
+            terminalreporter.line(leak)
+    elif OUTPUTS.files:
+        terminalreporter.line(f"no secret in {told}")
+
+
 @pytest.fixture
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether a test that has a long variant is to be that one."""
@@ -57,7 +85,7 @@ def soak(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def seaweed() -> Iterator[DevServer]:
     """The S3 server: ``endpoint``, ``s3_port``, ``bucket``, ``s3_config(...)``."""
-    with DevServer() as server:
+    with DevServer(secret_key=STORE_SECRET) as server:
         yield server
 
 

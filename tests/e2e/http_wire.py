@@ -18,7 +18,12 @@ from typing import Any, Self
 import crc32c
 from attrs import define, field, frozen
 
+from tests.support.leaks import OUTPUTS
+
 TIMEOUT_SECONDS = 60.0
+
+_DATA = ("application/octet-stream", "application/x-seekfs-frames")
+"""What is a file's: it is not looked through for secrets, but what a frame says of a failure is."""
 
 
 @frozen
@@ -30,6 +35,10 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes = field(repr=lambda body: f"<{len(body)} bytes>")
     is_whole: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        is_data = self.headers.get("content-type", "").startswith(_DATA)
+        OUTPUTS.said(f"{self.headers}\n".encode() + (b"" if is_data else self.body), "an answer")
 
     def problem(self, status: int, slug: str = "[a-z]+(-[a-z]+)*") -> dict[str, Any]:
         """The problem document, after what all of them have in common was checked; ``slug`` is a pattern."""
@@ -253,7 +262,11 @@ def read_framed_items(data: bytes) -> list[bytes | dict[str, Any]]:
         if status == 206:
             so_far += payload
             continue
-        items.append(so_far + payload if status == 200 else json.loads(payload))
+        if status == 200:
+            items.append(so_far + payload)
+        else:
+            OUTPUTS.said(payload, "a frame")
+            items.append(json.loads(payload))
         so_far = b""
     assert so_far == b"", "an item without its last frame"
     return items

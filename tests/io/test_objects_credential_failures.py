@@ -16,12 +16,12 @@ from seekfs_io.devserver import free_ports
 from seekfs_io.seaweed import ACCESS_KEY
 from tests.conftest import StoreFactory
 from tests.support.command_line import Seekfs
+from tests.support.leaks import MARK
 from tests.support.objects import failure_of
 from tests.support.passthrough import PassThrough
 
 pytestmark = pytest.mark.usefixtures("aws_config")
 
-SECRET = "SECRETTOKEN123"
 PROCESS = "the program of the AWS profile (credential_process)"
 ENVIRONMENT = "the environment (AWS_ACCESS_KEY_ID"
 CONTAINER = "the container's endpoint (AWS_CONTAINER_CREDENTIALS_FULL_URI"
@@ -30,19 +30,19 @@ DENIED, UNREACHABLE = FailureKind.DENIED, FailureKind.UNREACHABLE
 
 
 def answer(**fields: object) -> str:
-    document = {"Version": 1, "AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET, **fields}
+    document = {"Version": 1, "AccessKeyId": ACCESS_KEY, "SecretAccessKey": MARK, **fields}
     return "credential_process = " + " ".join(["/bin/echo", f"'{json.dumps(document)}'"])
 
 
 def environment(**changes: str) -> Mapping[str, str]:
-    return {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": SECRET, **changes}
+    return {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": MARK, **changes}
 
 
 def container_at(url: str, **changes: str) -> Mapping[str, str]:
     return {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url, **changes}
 
 
-NOBODY = f"http://127.0.0.1:{free_ports(1)[0]}/{SECRET}"
+NOBODY = f"http://127.0.0.1:{free_ports(1)[0]}/{MARK}"
 
 LOOP = """role_arn = arn:aws:iam::1:role/x
 source_profile = b
@@ -55,7 +55,7 @@ source_profile = b
 """
 
 FAILURES: dict[str, tuple[str, Mapping[str, str], FailureKind, str, str]] = {
-    "no JSON": (f"credential_process = /bin/echo {SECRET}", {}, DENIED, PROCESS, "is not JSON"),
+    "no JSON": (f"credential_process = /bin/echo {MARK}", {}, DENIED, PROCESS, "is not JSON"),
     "deep JSON": (
         f"credential_process = {sys.executable} -c 'print(\"[\" * 200000)'",
         {},
@@ -68,7 +68,7 @@ FAILURES: dict[str, tuple[str, Mapping[str, str], FailureKind, str, str]] = {
     "no keys": ("credential_process = /bin/echo '{\"Version\":1}'", {}, UNREACHABLE, PROCESS, "it failed"),
     "a number": (answer(AccessKeyId=5), {}, DENIED, PROCESS, "the access key is not visible ASCII"),
     "a bad end": (
-        answer(Expiration=f"day {SECRET}"),
+        answer(Expiration=f"day {MARK}"),
         {},
         DENIED,
         PROCESS,
@@ -81,16 +81,16 @@ FAILURES: dict[str, tuple[str, Mapping[str, str], FailureKind, str, str]] = {
         PROCESS,
         "has expired already",
     ),
-    "a snowman": (answer(SessionToken="☃" + SECRET), {}, DENIED, PROCESS, "the session token is not visible"),
+    "a snowman": (answer(SessionToken="☃" + MARK), {}, DENIED, PROCESS, "the session token is not visible"),
     "a program that fails": (
-        f"credential_process = sh -c 'echo {SECRET} >&2; exit 1'",
+        f"credential_process = sh -c 'echo {MARK} >&2; exit 1'",
         {},
         UNREACHABLE,
         PROCESS,
         "it failed",
     ),
     "bytes": (
-        f"credential_process = sh -c 'printf \"\\\\377{SECRET}\"'",
+        f"credential_process = sh -c 'printf \"\\\\377{MARK}\"'",
         {},
         DENIED,
         PROCESS,
@@ -143,64 +143,64 @@ FAILURES: dict[str, tuple[str, Mapping[str, str], FailureKind, str, str]] = {
     "half of it": ("", {"AWS_ACCESS_KEY_ID": "id"}, DENIED, ENVIRONMENT, "missing: AWS_SECRET_ACCESS_KEY"),
     "an end that is none": (
         "",
-        environment(AWS_CREDENTIAL_EXPIRATION=f"junk {SECRET}"),
+        environment(AWS_CREDENTIAL_EXPIRATION=f"junk {MARK}"),
         DENIED,
         ENVIRONMENT,
         "cannot be used (Parser",
     ),
     "a snowman for a key": (
         "",
-        environment(AWS_ACCESS_KEY_ID=f"☃{SECRET}"),
+        environment(AWS_ACCESS_KEY_ID=f"☃{MARK}"),
         DENIED,
         ENVIRONMENT,
         "the access key is not visible ASCII",
     ),
     "lines in a key": (
         "",
-        environment(AWS_ACCESS_KEY_ID=f"a\r\nX: {SECRET}"),
+        environment(AWS_ACCESS_KEY_ID=f"a\r\nX: {MARK}"),
         DENIED,
         ENVIRONMENT,
         "the access key is not",
     ),
     "a snowman for a secret": (
         "",
-        environment(AWS_SECRET_ACCESS_KEY=f"☃{SECRET}"),
+        environment(AWS_SECRET_ACCESS_KEY=f"☃{MARK}"),
         DENIED,
         ENVIRONMENT,
         "the secret key is not visible",
     ),
     "no letters for a secret": (
         "",
-        environment(AWS_SECRET_ACCESS_KEY=f"\udcff{SECRET}"),
+        environment(AWS_SECRET_ACCESS_KEY=f"\udcff{MARK}"),
         DENIED,
         ENVIRONMENT,
         "the secret key is not",
     ),
     "a line end in a token": (
         "",
-        environment(AWS_SESSION_TOKEN=f"{SECRET}\n"),
+        environment(AWS_SESSION_TOKEN=f"{MARK}\n"),
         DENIED,
         ENVIRONMENT,
         "the session token is not visible",
     ),
     "another host": (
         "",
-        container_at(f"http://example.com/{SECRET}"),
+        container_at(f"http://example.com/{MARK}"),
         DENIED,
         CONTAINER,
         "cannot be used (ValueError)",
     ),
-    "no URL": ("", container_at(SECRET), DENIED, CONTAINER, "cannot be used (ValueError)"),
+    "no URL": ("", container_at(MARK), DENIED, CONTAINER, "cannot be used (ValueError)"),
     "a line end in the container's token": (
         "",
-        container_at(NOBODY, AWS_CONTAINER_AUTHORIZATION_TOKEN=f"{SECRET}\n"),
+        container_at(NOBODY, AWS_CONTAINER_AUTHORIZATION_TOKEN=f"{MARK}\n"),
         DENIED,
         CONTAINER,
         "cannot be used (ValueError)",
     ),
     "a snowman in the container's token": (
         "",
-        container_at(NOBODY, AWS_CONTAINER_AUTHORIZATION_TOKEN=f"☃{SECRET}"),
+        container_at(NOBODY, AWS_CONTAINER_AUTHORIZATION_TOKEN=f"☃{MARK}"),
         DENIED,
         CONTAINER,
         "letters that cannot be",
@@ -214,7 +214,7 @@ FAILURES: dict[str, tuple[str, Mapping[str, str], FailureKind, str, str]] = {
     ),
     "nobody at the container's endpoint": (
         "",
-        container_at(NOBODY, AWS_CONTAINER_AUTHORIZATION_TOKEN=SECRET),
+        container_at(NOBODY, AWS_CONTAINER_AUTHORIZATION_TOKEN=MARK),
         UNREACHABLE,
         CONTAINER,
         "it failed or cannot be reached (Connection refused)",
@@ -251,7 +251,7 @@ def test_a_chain_that_fails_is_a_sentence_without_a_secret(
     assert failure.detail.isprintable()
     assert passthrough.exchanges == []
     for text in (str(failure), repr(store), caplog.text):
-        assert SECRET not in text
+        assert MARK not in text
 
 
 SHORT_LIVED = """
@@ -279,7 +279,7 @@ def test_what_a_program_says_when_it_fails_is_not_logged(
     store = open_s3(access_key_id=None, secret_access_key=None)
     failure = failure_of(lambda: store.get("a"))
     assert failure.kind is UNREACHABLE
-    assert SECRET not in str(failure) + caplog.text
+    assert MARK not in str(failure) + caplog.text
 
 
 # --- on the command line ------------------------------------------------------------------------
@@ -304,4 +304,4 @@ def test_a_command_ends_with_a_sentence(
     assert ran.out == b""
     assert source in ran.err
     assert why in ran.err
-    assert SECRET not in ran.err
+    assert MARK not in ran.err

@@ -16,15 +16,15 @@ import pytest
 from seekfs_core.errors import FailureKind
 from seekfs_io.objects.base import ObjectStore
 from seekfs_io.objects.credentials import CredentialChain
-from seekfs_io.seaweed import ACCESS_KEY, SECRET_KEY
+from seekfs_io.seaweed import ACCESS_KEY
 from tests.conftest import StoreFactory
 from tests.support.credentials import Container, Program
+from tests.support.leaks import MARK, STORE_SECRET
 from tests.support.objects import drain, failure_of
 from tests.support.passthrough import Answer, Exchange, PassThrough, Plan
 
 pytestmark = pytest.mark.usefixtures("aws_config")
 
-SECRET = "SECRETTOKEN123"
 EXPIRED = Plan(answer=Answer.error(400, "ExpiredToken"))
 
 
@@ -77,11 +77,11 @@ def program(tmp_path: Path, aws_config: Path) -> Program:
 
 @pytest.fixture
 def container(monkeypatch: pytest.MonkeyPatch) -> Iterator[Container]:
-    with Container(SECRET) as server:
+    with Container(MARK) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{server.server_port}/x")
-        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", SECRET)
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", MARK)
         yield server
         server.shutdown()
         thread.join()
@@ -94,7 +94,7 @@ def test_credentials_of_the_environment(
     chain: ChainFactory, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", STORE_SECRET)
     assert drain(chain(), key) == b"content"
 
 
@@ -102,7 +102,7 @@ def test_a_session_token_of_the_environment(
     chain: ChainFactory, passthrough: PassThrough, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "from-env")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", MARK)
     monkeypatch.setenv("AWS_SESSION_TOKEN", "env-token")
     passthrough.when(signed_by("from-env"), Plan(answer=Answer(status=404)))
     failure_of(lambda: chain().get("a"))
@@ -114,7 +114,7 @@ def test_credentials_of_a_profile_in_the_shared_file(
 ) -> None:
     (tmp_path / "aws-credentials").write_text(
         f"[default]\naws_access_key_id = other\naws_secret_access_key = x\n"
-        f"[jobs]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+        f"[jobs]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {STORE_SECRET}\n"
     )
     monkeypatch.setenv("AWS_PROFILE", "jobs")
     assert drain(chain(), key) == b"content"
@@ -152,7 +152,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], No
 
 
 def _write_shared_file(path: Path, access_key: str) -> None:
-    path.write_text(f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {SECRET_KEY}\n")
+    path.write_text(f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {STORE_SECRET}\n")
 
 
 def test_credentials_that_expire_while_running_are_renewed_once(
@@ -242,12 +242,12 @@ def test_a_renewal_that_fails_may_pass(
     accepted_once(passthrough, "old")
     store = chain()
     drain(store, key)
-    program.says_text(SECRET)
+    program.says_text(MARK)
     failure = failure_of(lambda: store.get(key))
     # It had credentials before, so that it is not set up wrongly.
     assert (failure.kind, failure.status, failure.code) == (FailureKind.UNREACHABLE, 400, "ExpiredToken")
     assert "ExpiredToken: scripted; no credentials from the program" in failure.detail
-    assert SECRET not in failure.detail
+    assert MARK not in failure.detail
     program.says(ACCESS_KEY)
     assert failure_of(lambda: store.get(key)).kind is FailureKind.STALE_SIGNATURE
     assert drain(store, key) == b"content"
@@ -309,7 +309,7 @@ def test_a_renewal_ahead_of_the_end_that_fails_is_one_line_in_the_log(program: P
     heard = Heard()
     logging.getLogger("seekfs.store").addHandler(heard)
     try:
-        program.says_text(SECRET)
+        program.says_text(MARK)
         now[0] = 400.0
         assert chain.held() == first
         assert heard.some.wait(30)
@@ -328,7 +328,7 @@ def test_a_source_that_comes_back_is_believed(
     chain: ChainFactory, key: str, container: Container, aws_config: Path, program: Program
 ) -> None:
     """A chain that fails is asked again with the next request."""
-    program.says_text(SECRET)
+    program.says_text(MARK)
     store = chain()
     assert failure_of(lambda: store.get(key)).kind is FailureKind.DENIED
     program.says(ACCESS_KEY)

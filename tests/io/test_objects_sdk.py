@@ -24,12 +24,12 @@ from seekfs_io.objects.base import ObjectStore
 from seekfs_io.objects.sdk import SdkStore, open_sdk_store
 from tests.conftest import S3ConfigFactory, StoreFactory
 from tests.support.daemon import REPOSITORY
+from tests.support.leaks import MARK, STORE_SECRET
 from tests.support.objects import drain, failure_of, listed
 from tests.support.passthrough import Answer, Head, Match, PassThrough, Plan
 
 MIB = 1 << 20
 TLS = Path(__file__).parents[1] / "support" / "tls"
-SECRET = "this-is-very-secret"
 
 
 @pytest.fixture
@@ -338,7 +338,7 @@ import os, sys
 from seekfs_io.config import S3Config
 from seekfs_io.objects import open_store
 store = open_store(S3Config(endpoint=sys.argv[1], bucket=sys.argv[2], access_key_id="minioadmin",
-                            secret_access_key="minioadmin"))
+                            secret_access_key=sys.argv[4]))
 def read():
     with store.get(sys.argv[3], start=0, stop=1000) as reader:
         assert reader.readinto(memoryview(bytearray(1000))) == 1000
@@ -358,7 +358,7 @@ store.close()
 def test_a_forked_child_has_connections_of_its_own(
     passthrough: PassThrough, seaweed: DevServer, key: str
 ) -> None:
-    arguments = [passthrough.endpoint, seaweed.bucket, key]
+    arguments = [passthrough.endpoint, seaweed.bucket, key, STORE_SECRET]
     subprocess.run([sys.executable, "-c", FORK, *arguments], check=True, timeout=60, cwd=REPOSITORY)
     assert passthrough.connections_made == 5
     assert {each.status for each in passthrough.exchanges} == {206}
@@ -482,7 +482,7 @@ def test_tls_through_a_proxy(tls_front: PassThrough, s3_config: S3ConfigFactory,
 
 
 def test_a_proxy_that_is_not_there(open_s3: StoreFactory) -> None:
-    proxy = f"http://someone:{SECRET}@127.0.0.1:{free_ports(1)[0]}"
+    proxy = f"http://someone:{MARK}@127.0.0.1:{free_ports(1)[0]}"
     failure = failure_of(lambda: open_s3(proxy=proxy).get("a"))
     assert failure.kind is FailureKind.UNREACHABLE
     assert failure.detail == "GET: the proxy cannot be connected to (Connection refused)"

@@ -24,10 +24,10 @@ from seekfs_io.objects.patient import PatientStore
 from seekfs_io.objects.sdk import SdkStore, open_sdk_store
 from seekfs_io.objects.signing import address_of
 from tests.conftest import S3ConfigFactory, StoreFactory
+from tests.support.leaks import MARK
 from tests.support.objects import drain, failure_of, listed
 from tests.support.passthrough import Answer, Head, Match, PassThrough, Plan
 
-SECRET = "this-is-very-secret"
 HOUR = 3600.0
 
 
@@ -71,7 +71,7 @@ def test_what_is_signed_is_what_is_sent(
 
 
 def config(**changes: Any) -> S3Config:
-    return S3Config(bucket="data", access_key_id="id", secret_access_key=SECRET, **changes)
+    return S3Config(bucket="data", access_key_id="id", secret_access_key=MARK, **changes)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_no_secret_is_ever_shown(passthrough: PassThrough, caplog: pytest.LogCap
     """A store that echoes everything it was sent, at every level of logging."""
     caplog.set_level(logging.DEBUG)
     store = open_store(config(endpoint=passthrough.endpoint, session_token="secret-token"))
-    echo = f"you sent {SECRET} and secret-token"
+    echo = f"you sent {MARK} and secret-token"
     answer = Answer(
         status=403,
         body=f"<Error><Code>SignatureDoesNotMatch</Code><Message>{echo}</Message></Error>".encode(),
@@ -181,7 +181,7 @@ def test_no_secret_is_ever_shown(passthrough: PassThrough, caplog: pytest.LogCap
     assert len(signature) == 64
     assert "you sent ******** and ********" in failure.detail
     shown = repr(failure) + repr(store) + caplog.text
-    for secret in (SECRET, "secret-token", signature):
+    for secret in (MARK, "secret-token", signature):
         assert secret not in shown
 
 

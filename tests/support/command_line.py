@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from attrs import field, frozen
+from attrs import frozen
 
 from seekfs_io.cli.boundary import run
+from tests.support.leaks import OUTPUTS
+
+TEXT_BYTES_MAX = 1 << 20
+"""What a command prints may be a file's bytes: this much is looked through."""
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -25,11 +29,12 @@ class Ran:
 
     status: int
     out: bytes
-    err: str = field()
+    err: str
 
-    @err.validator
-    def _no_traceback(self, _: object, err: str) -> None:
-        assert "Traceback" not in err, err
+    def __attrs_post_init__(self) -> None:
+        assert "Traceback" not in self.err, self.err
+        for said in (self.out[:TEXT_BYTES_MAX], self.err):
+            OUTPUTS.said(said, "a command")
 
     @property
     def lines(self) -> list[str]:

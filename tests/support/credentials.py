@@ -9,7 +9,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from seekfs_io.seaweed import ACCESS_KEY, SECRET_KEY
+from seekfs_io.seaweed import ACCESS_KEY
+from tests.support.leaks import STORE_SECRET
 
 PROGRAM = """
 import os, pathlib, sys
@@ -31,7 +32,7 @@ class Program:
         (home / "program.py").write_text(PROGRAM)
         config.write_text(f"[default]\ncredential_process = {sys.executable} {home / 'program.py'} {home}\n")
 
-    def says(self, access_key: str, secret: str = SECRET_KEY, minutes: float | None = None) -> None:
+    def says(self, access_key: str, secret: str = STORE_SECRET, minutes: float | None = None) -> None:
         answer: dict[str, object] = {"Version": 1, "AccessKeyId": access_key, "SecretAccessKey": secret}
         if minutes is not None:
             end = datetime.now(UTC) + timedelta(minutes=minutes)
@@ -76,7 +77,7 @@ class _ContainerHandler(http.server.BaseHTTPRequestHandler):
         body = json.dumps(
             {
                 "AccessKeyId": self.server.access_key,
-                "SecretAccessKey": SECRET_KEY,
+                "SecretAccessKey": STORE_SECRET,
                 "Token": "",
                 "Expiration": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
             }

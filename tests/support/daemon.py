@@ -11,6 +11,7 @@ the end of the block it must show neither a traceback nor a signature.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -28,6 +29,7 @@ from attrs import define, field
 
 from seekfs_io.config import S3Config
 from seekfs_io.devserver import free_ports
+from tests.support.leaks import OUTPUTS, found_in
 from tests.support.processes import is_alive, tree
 
 REPOSITORY = Path(__file__).parents[2]
@@ -37,13 +39,7 @@ STOP_SECONDS_MAX = 90.0
 POLL_SECONDS = 0.02
 
 # What a log never shows, whatever has happened.
-_NEVER_LOGGED = (
-    "Traceback (most recent call last)",
-    " traceback=",
-    '"traceback":',
-    "Signature=",
-    "AWS4-HMAC-SHA256",
-)
+_NEVER_LOGGED = ("Traceback (most recent call last)", " traceback=", '"traceback":')
 
 
 class DaemonFailed(AssertionError):
@@ -91,6 +87,7 @@ class Daemon:
     def __attrs_post_init__(self) -> None:
         self.port = free_ports(1)[0]
         self.directory.mkdir(parents=True, exist_ok=True)
+        OUTPUTS.kept(self.log_path)
 
     @property
     def url(self) -> str:
@@ -239,6 +236,7 @@ class Daemon:
         log = self.log
         for text in _NEVER_LOGGED:
             assert text not in log, f"{text!r} in the log:\n{log}"
+        assert found_in(log) is None, f"{found_in(log)!r} in the log"
 
     def end(self) -> None:
         """End it, however it stands."""
@@ -247,9 +245,22 @@ class Daemon:
         self._process = None
 
     def close(self) -> None:
-        """The same, and look at its log."""
-        self.end()
+        """The same, and look at its log, and at what it tells of itself."""
+        try:
+            if self._process is not None and self._process.poll() is None:
+                self._hear_it_out()
+        finally:
+            self.end()
         self.check_log()
+
+    def _hear_it_out(self) -> None:
+        for target in ("/metrics", "/readyz"):
+            # It may be stopping, or be on a socket of another kind.
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+                with contextlib.closing(connection):
+                    connection.request("GET", target)
+                    OUTPUTS.said(connection.getresponse().read(), f"{target} of {self.directory}")
 
     def __enter__(self) -> Self:
         return self.start()

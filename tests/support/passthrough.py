@@ -40,6 +40,7 @@ from attrs import define, field
 
 from seekfs_io.devserver import free_ports
 from tests.support.exchanges import BODY_START_BYTES, Exchange, Match, Plan
+from tests.support.leaks import OUTPUTS
 from tests.support.wire import Answer, Head, body, expect, read_head
 
 __all__ = ["Answer", "Exchange", "Head", "Match", "PassThrough", "Plan"]
@@ -324,6 +325,7 @@ class PassThrough:
             else:
                 exchange.is_under_way = False
             self._changed.notify_all()
+        OUTPUTS.sent(head.get("authorization"))
         return exchange
 
     def _over(self, exchange: Exchange) -> None:
