@@ -128,10 +128,13 @@ def test_a_fresh_clone_runs_the_demo_and_leaves_nothing_behind(tmp_path: Path) -
 @pytest.mark.parametrize("where", ["environment", "arguments"])
 def test_a_process_that_stays_would_be_seen(tmp_path: Path, where: str) -> None:
     assert processes_of(tmp_path) == []
-    arguments = ["sh", "-c", "read -r _", *([str(tmp_path / "x")] if where == "arguments" else [])]
+    arguments = ["sh", "-c", "echo up; read -r _", *([str(tmp_path / "x")] if where == "arguments" else [])]
     env = {"PATH": os.environ["PATH"]} | ({"TMPDIR": str(tmp_path / "x")} if where == "environment" else {})
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, env=env)
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
     try:
+        # The kernel shows the arguments of a process a moment after ``Popen`` has returned.
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
         assert len(processes_of(tmp_path)) == 1
     finally:
         process.communicate()
