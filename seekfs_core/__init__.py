@@ -71,6 +71,7 @@ Keeping:
 | ``shelf``         | which manifests are kept beside the pages, and the division of their space |
 | ``segment_layout``, ``memory_layout`` | how ceilings on disk and memory are divided, and the least of each |
 | ``tier``          | what a fault says of a tier, when it is off for that, and how it comes back |
+| ``disk_watch``    | which calls of a disk hang, and are given up |
 | ``advice``        | what counters say about a namespace, and what to warm |
 | ``tier_counts``   | what counts of pages by tier say: hits, misses |
 

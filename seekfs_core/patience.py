@@ -24,6 +24,16 @@ def page_seconds(wait_seconds_max: float) -> float:
     return max(PAGE_SECONDS_MIN, wait_seconds_max / 2)
 
 
+DISK_SECONDS_MAX = 5.0
+"""A disk that is merely slow moves sooner than this: it is asked for a few MiB at once."""
+
+
+def disk_seconds(wait_seconds_max: float) -> float:
+    """How long a disk may take to move, where readers wait for a page ``wait_seconds_max``: not more than a
+    quarter of it, so that the store may still be in time."""
+    return min(DISK_SECONDS_MAX, wait_seconds_max / 4)
+
+
 @define
 class Patience:
     """``wait_seconds_max`` is the bound of a wait (``api.request_deadline_sec``); times are monotonic."""

@@ -9,6 +9,9 @@ brings all of it, which RAM may then keep.
 from __future__ import annotations
 
 import enum
+from typing import assert_never
+
+from seekfs_core.tier import Outcome
 
 WINDOW_BYTES = 256 * 1024
 """What is read at once of a slice that is read by itself, and so the memory that this takes."""
@@ -34,6 +37,19 @@ class PageLoss(enum.Enum):
     def is_fault(self) -> bool:
         """Whether it counts as a fault of the tier; wrong bytes are counted as CRC failures."""
         return self is not PageLoss.WRONG_CRC
+
+
+def loss_in_reading(outcome: Outcome) -> PageLoss | None:
+    """What is lost of a page when reading it had this outcome; None: nothing, it may be read later."""
+    match outcome:
+        case Outcome.DAMAGED:
+            return PageLoss.DAMAGED
+        case Outcome.VANISHED | Outcome.REFUSED | Outcome.HUNG:
+            return PageLoss.UNREADABLE
+        case Outcome.DONE | Outcome.STARVED | Outcome.CAME_BACK:
+            return None
+        case _:
+            assert_never(outcome)
 
 
 def disagreement(held: tuple[int, int], wanted: tuple[int, int]) -> PageLoss | None:

@@ -62,6 +62,12 @@ def doubt_of_index_tree(stored_bytes: int, tree_bytes: int) -> IndexDoubt | None
     return IndexDoubt.CUT_SHORT if 0 < stored_bytes < tree_bytes else None
 
 
+def doubt_of_open_index(known_bytes: int, stored_bytes: int) -> IndexDoubt | None:
+    """Why an index that is in use is not written any more, or None. Its file never becomes shorter by itself;
+    it was ``known_bytes`` long, and is ``stored_bytes`` now."""
+    return IndexDoubt.CUT_SHORT if stored_bytes < known_bytes else None
+
+
 class ShelfDoubt(enum.Enum):
     """Why a shelf of manifests is not believed, for people."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from attrs import frozen
 
 from seekfs_core.machine import Tick
@@ -14,11 +16,15 @@ from seekfs_core.retention import PagesHit, Refuse
 @frozen
 class PageOffered:
     """A verified page of ``nbytes`` could be kept. ``leased`` are the segments that somebody reads
-    from at this moment: they are not given up for it, since their space would not come back yet."""
+    from at this moment: they are not given up for it, since their space would not come back yet.
+
+    ``is_probe``: with it is found out whether the disk can be written again, so it is worth a place in any
+    case. A full cache that admits nobody would never find out."""
 
     key: PageKey
     nbytes: int
     leased: frozenset[int] = frozenset()
+    is_probe: bool = False
 
 
 @frozen
@@ -226,3 +232,18 @@ LogAction = (
     | DropEntries
     | UnlinkSegment
 )
+
+
+def outcome_of_failure(action: LogAction) -> LogEvent | None:
+    """What to tell the log of an action that came to nothing, whatever the reason; None: nothing."""
+    match action:
+        case OpenSegment(segment):
+            return OpenFailed(segment)
+        case WritePage() | CopyPage() | Publish():
+            return WriteFailed(action.key, action.segment)
+        case UnlinkSegment(segment):
+            return UnlinkFailed(segment)
+        case Reveal() | Refuse() | RetireSegment() | DropEntries():
+            return None
+        case _:
+            assert_never(action)

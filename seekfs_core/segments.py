@@ -108,8 +108,8 @@ class SegmentLog:
         claimed_before = self.claimed_bytes
         actions: list[LogAction] = []
         match event:
-            case PageOffered(key, nbytes, leased):
-                self._offered(key, nbytes, leased, actions)
+            case PageOffered():
+                self._offered(event, actions)
             case PagesHit(keys):
                 for key in keys:
                     self._retention.hit(key)
@@ -272,7 +272,8 @@ class SegmentLog:
 
     # A page is offered
 
-    def _offered(self, key: PageKey, nbytes: int, leased: frozenset[int], actions: list[LogAction]) -> None:
+    def _offered(self, offer: PageOffered, actions: list[LogAction]) -> None:
+        key, nbytes, leased = offer.key, offer.nbytes, offer.leased
         if nbytes < 1:
             raise ContractViolation(f"a page of {nbytes} bytes")
         while self._stuck:
@@ -281,13 +282,14 @@ class SegmentLog:
             actions.append(Refuse(key, Refusal.HELD))
             return
         interval = self._retention.missed(key)
+        is_worth_it = offer.is_probe or self._retention.worth(interval)
         if not self.shares.has_room_for(nbytes):
             actions.append(Refuse(key, Refusal.TOO_LARGE))
             return
         record = record_length(nbytes)
         segment_open = None if self._open is None else self._segments[self._open]
         if segment_open is not None and segment_open.room >= record and self._entries_free > 0:
-            if segment_open.gated and not self._retention.worth(interval):
+            if segment_open.gated and not is_worth_it:
                 actions.append(Refuse(key, Refusal.NOT_WORTH_IT))
             else:
                 self._place(key, nbytes, segment_open, actions)
@@ -297,7 +299,7 @@ class SegmentLog:
         if self._entries_free > 0 and cost + self._spare_for(record) <= self._free_bytes:
             segment = self._start(capacity, gated=False, actions=actions)
             self._place(key, nbytes, segment, actions)
-        elif not self._retention.worth(interval):
+        elif not is_worth_it:
             actions.append(Refuse(key, Refusal.NOT_WORTH_IT))
         elif self._entries_free > 0 and self._spare_for(record) and cost <= self._free_bytes:
             segment = self._start(capacity, gated=True, actions=actions)

@@ -11,6 +11,10 @@ separate probe operation, since a disk may take 4 KiB and refuse a segment.
      ▲                                          ▲ ▲───Failed, Vanished, Abandoned─│
      └────────────────────────Worked────────────┴─────────────────────────────────┘
 
+A use that hangs (``seekfs_core.disk_watch``) turns the tier off at once, from every state, and is a probe
+itself: as long as one is out there is no other, so that a disk which never answers is handed no more than it
+has already.
+
 Writing and reading have a health each: a full disk still serves what it holds. What a use of the
 disk says about which of them is in ``verdict``, a table.
 """
@@ -68,7 +72,19 @@ class Vanished:
     """A file that was there is not: somebody deleted it, which says nothing about the disk either."""
 
 
-TierEvent = Asked | Worked | Failed | Abandoned | Vanished | Tick
+@frozen
+class Hung:
+    """A use of the tier has been given up, since the disk does not answer; ``reason`` is for people."""
+
+    reason: str
+
+
+@frozen
+class CameBack:
+    """A use that hung has come to its end, however."""
+
+
+TierEvent = Asked | Worked | Failed | Abandoned | Vanished | Hung | CameBack | Tick
 
 
 @frozen
@@ -98,25 +114,30 @@ TierAction = Go | Skip | TurnedOff | TurnedOn
 
 _ON, _OFF, _PROBING = TierState.ON, TierState.OFF, TierState.PROBING
 
-# Uses that were under way when the tier went off report late: legal, and they change nothing.
+# Uses that were under way when the tier went off report late: legal, and they change nothing. Whatever hangs
+# keeps the tier off, so that it comes back to one that is.
 LANDINGS: dict[tuple[TierState, type[TierEvent]], frozenset[TierState]] = {
     (_ON, Asked): frozenset({_ON}),
     (_ON, Worked): frozenset({_ON}),
     (_ON, Failed): frozenset({_ON, _OFF}),
     (_ON, Abandoned): frozenset({_ON}),
     (_ON, Vanished): frozenset({_ON}),
+    (_ON, Hung): frozenset({_OFF}),
     (_ON, Tick): frozenset({_ON}),
     (_OFF, Asked): frozenset({_OFF, _PROBING}),
     (_OFF, Worked): frozenset({_OFF}),
     (_OFF, Failed): frozenset({_OFF}),
     (_OFF, Abandoned): frozenset({_OFF}),
     (_OFF, Vanished): frozenset({_OFF}),
+    (_OFF, Hung): frozenset({_OFF}),
+    (_OFF, CameBack): frozenset({_OFF}),
     (_OFF, Tick): frozenset({_OFF}),
     (_PROBING, Asked): frozenset({_PROBING}),
     (_PROBING, Worked): frozenset({_ON}),
     (_PROBING, Failed): frozenset({_OFF}),
     (_PROBING, Abandoned): frozenset({_OFF}),
     (_PROBING, Vanished): frozenset({_OFF}),
+    (_PROBING, Hung): frozenset({_OFF}),
     (_PROBING, Tick): frozenset({_PROBING}),
 }
 
@@ -132,6 +153,7 @@ class TierHealth:
     """The last reason for being off; None while the tier is on."""
 
     _faults: int = field(default=0, init=False)
+    _hanging: int = field(default=0, init=False)
     _delay_seconds: float = field(default=PROBE_DELAY_SECONDS_INITIAL, init=False)
     _probe_at: float = field(default=0.0, init=False)
     _now: float = field(default=float("-inf"), init=False)
@@ -148,15 +170,19 @@ class TierHealth:
 
     def next_deadline(self) -> float | None:
         """When a probe may go through, for people; nothing needs to happen then."""
-        return self._probe_at if self.state is TierState.OFF else None
+        return self._probe_at if self.state is TierState.OFF and not self._hanging else None
 
     def would_let_through(self, now: float) -> bool:
         """Whether ``Asked`` would be answered ``Go`` at ``now``, in monotonic seconds. Changes nothing."""
-        return self.state is TierState.ON or (self.state is TierState.OFF and now >= self._probe_at)
+        return self.state is TierState.ON or (
+            self.state is TierState.OFF and not self._hanging and now >= self._probe_at
+        )
 
     def feed(self, event: TierEvent, now: float) -> tuple[TierAction, ...]:
         """What to do because of ``event``; ``now`` in monotonic seconds."""
-        landings = LANDINGS[self.state, type(event)]
+        landings = LANDINGS.get((self.state, type(event)))
+        if landings is None or (isinstance(event, CameBack) and not self._hanging):
+            raise ContractViolation(f"{event} of a tier that is {self.state.value}, with nothing that hangs")
         self._now = advance(self._now, now)
         actions: tuple[TierAction, ...] = ()
         match event:
@@ -169,6 +195,10 @@ class TierHealth:
             case Abandoned() | Vanished():
                 if self.state is TierState.PROBING:
                     self.state = TierState.OFF
+            case Hung(reason):
+                actions = self._hung(reason)
+            case CameBack():
+                self._hanging -= 1
             case Tick():
                 pass
             case _:
@@ -199,6 +229,13 @@ class TierHealth:
         self._faults += 1
         if self.state is TierState.ON and self._faults < self.faults_max:
             return ()
+        return self._turn_off(reason)
+
+    def _hung(self, reason: str) -> tuple[TierAction, ...]:
+        self._hanging += 1
+        return () if self.state is TierState.OFF else self._turn_off(reason)
+
+    def _turn_off(self, reason: str) -> tuple[TierAction, ...]:
         delay = self._delay_seconds
         self.state = TierState.OFF
         self.off_because = reason
@@ -229,6 +266,9 @@ class Operation(Enum):
         return Use.READING if self is Operation.READ else Use.WRITING
 
 
+Verdict = Worked | Failed | Abandoned | Vanished | Hung | CameBack
+
+
 class Outcome(Enum):
     """What came of it."""
 
@@ -236,9 +276,12 @@ class Outcome(Enum):
     DAMAGED = "it was done, and gave bytes that are not what was written"
     VANISHED = "the file is not there"
     REFUSED = "the disk said no"
+    STARVED = "this process has no file or no memory left for it"
+    HUNG = "the disk has not answered, and is not waited for any longer"
+    CAME_BACK = "the disk has answered, long after that"
 
 
-VERDICTS: Final[dict[tuple[Operation, Outcome], type[Worked | Failed | Vanished] | None]] = {
+VERDICTS: Final[dict[tuple[Operation, Outcome], type[Verdict] | None]] = {
     (Operation.READ, Outcome.DONE): Worked,
     # One rotten record costs its page. A disk that gives what it has, and at once, is not off.
     (Operation.READ, Outcome.DAMAGED): Worked,
@@ -260,11 +303,16 @@ VERDICTS: Final[dict[tuple[Operation, Outcome], type[Worked | Failed | Vanished]
     (Operation.UNINDEX, Outcome.REFUSED): Failed,
     (Operation.UNLINK, Outcome.DONE): None,
     (Operation.UNLINK, Outcome.REFUSED): Failed,
+    # The disk was not asked, and is as good as before.
+    **{(operation, Outcome.STARVED): Abandoned for operation in Operation},
+    # Whatever does not answer, the next use of the same kind would hang beside it.
+    **{(operation, Outcome.HUNG): Hung for operation in Operation},
+    **{(operation, Outcome.CAME_BACK): CameBack for operation in Operation},
 }
 """What a use of the disk says about the health of that use; None: nothing that was not known."""
 
 
-def verdict(operation: Operation, outcome: Outcome, reason: str = "") -> Worked | Failed | Vanished | None:
+def verdict(operation: Operation, outcome: Outcome, reason: str = "") -> Verdict | None:
     """What ``TierHealth`` of ``operation.use`` is to hear; ``reason``, for people, is why it failed.
 
     ``ContractViolation`` for an outcome that the operation cannot have.
@@ -274,4 +322,4 @@ def verdict(operation: Operation, outcome: Outcome, reason: str = "") -> Worked 
     event = VERDICTS[operation, outcome]
     if event is None:
         return None
-    return Failed(f"{operation.value}: {reason}") if issubclass(event, Failed) else event()
+    return event(f"{operation.value}: {reason}") if issubclass(event, Failed | Hung) else event()

@@ -243,6 +243,9 @@ class ReadStream:
         while at < stop:
             window = self._piece = self._scratch_window()[: stop - at]
             if not lease.readinto(window, at):
+                scratch, self._scratch = self._scratch, None
+                assert scratch is not None
+                self._release_unfilled(scratch, lease)
                 break
             self.counters.bytes_from[DISK] += len(window)
             at += len(window)
@@ -285,7 +288,7 @@ class ReadStream:
             self._await_room(lease.length)
             buffer = self._take(lease.length)
             if not lease.readinto(buffer.view, 0) or not self._is_right(lease, buffer):
-                self._setting.fetcher.release(buffer)
+                self._release_unfilled(buffer, lease)
                 return None
             self._setting.fetcher.keep(buffer, key, lease.crc32c)
             return buffer
@@ -299,6 +302,13 @@ class ReadStream:
             return True
         lease.condemn()
         return False
+
+    def _release_unfilled(self, buffer: PageBuffer, lease: PageLease) -> None:
+        """Let go of a buffer that did not get the bytes of ``lease``."""
+        if lease.keeps_view:
+            self._setting.fetcher.return_room(self._setting.ram.leave(buffer))
+        else:
+            self._setting.fetcher.release(buffer)
 
     def _take(self, length: int) -> PageBuffer:
         """A buffer for room that was granted."""

@@ -4,7 +4,7 @@ in for a disk (``memory``), and the manifests kept beside them (``shelf``).
 All L2s are a ``PageStore`` (``base``). The one on disk lies in a ``directory`` that is claimed, has an
 ``index``, a ``segment_file`` for each segment with ``segment_records`` in it (``segment_format``), and is
 opened by ``recovery``;
-``tier_switch`` turns it off while the disk fails.
+``tier_switch`` turns it off while the disk fails, and ``disk_calls`` says so of one that hangs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from seekfs_core.errors import Problem
 from seekfs_core.heads import bucket_identity, server_at, server_in
 from seekfs_core.memory_layout import MemoryShares, memory_shares_of
+from seekfs_core.patience import disk_seconds
 from seekfs_core.segment_layout import shares_of
 from seekfs_io.config import Config, ConfigError, S3Config, small_ceilings
 from seekfs_io.pages.base import PageStore
@@ -44,7 +45,12 @@ def open_page_store(config: Config, *, clock: Callable[[], float] = time.monoton
     if cache.l2.backend == "mem":
         return MemoryPageStore(memory_shares(config).l2_bytes, clock=clock)
     try:
-        return open_segment_store(cache.l2.segment_path, cache.l2_ssd_bytes, clock=clock)
+        return open_segment_store(
+            cache.l2.segment_path,
+            cache.l2_ssd_bytes,
+            clock=clock,
+            answer_seconds_max=disk_seconds(config.api.request_deadline_sec),
+        )
     except CacheRefused as refused:
         raise ConfigError((Problem(refused.key, refused.detail),)) from None
 
@@ -69,6 +75,7 @@ def open_shelf(config: Config) -> Shelf:
         bucket=identity_of(config.s3),
         pins=config.manifest.pins,
         claimed=directory,
+        answer_seconds_max=disk_seconds(config.api.request_deadline_sec),
     )
 
 

@@ -25,6 +25,12 @@ class PageLease(Protocol):
     crc32c: int
 
     @property
+    def keeps_view(self) -> bool:
+        """Whether the disk hangs in a ``readinto`` of this lease: it still may write into that view, so
+        nobody is to use that memory any more."""
+        ...
+
+    @property
     def verified(self) -> bool:
         """Whether this process has already read the whole page back and found its CRC right.
         Until then a reader reads all of it and calls ``mark_verified`` or ``condemn``."""
@@ -32,7 +38,7 @@ class PageLease(Protocol):
 
     def readinto(self, view: memoryview, offset: int) -> bool:
         """Fill ``view`` with the page's bytes from ``offset``; False on a fault (the page is
-        dropped and counted)."""
+        dropped and counted). Look at ``keeps_view`` then."""
         ...
 
     def mark_verified(self) -> None:

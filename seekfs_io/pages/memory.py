@@ -50,12 +50,13 @@ class _Page:
 class MemoryLease:
     """A page in memory; see ``PageLease``. It was verified before it came, and RAM is trusted."""
 
-    __slots__ = ("_key", "_page", "_store", "crc32c", "length", "verified")
+    __slots__ = ("_key", "_page", "_store", "crc32c", "keeps_view", "length", "verified")
 
     def __init__(self, store: MemoryPageStore, key: PageKey, page: _Page) -> None:
         self.length = page.length
         self.crc32c = page.crc32c
         self.verified = True
+        self.keeps_view = False
         self._store = store
         self._key = key
         self._page = page

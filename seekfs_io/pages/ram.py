@@ -94,6 +94,20 @@ class RamPages:
             self._retire(buffer)
             return buffer.length
 
+    def leave(self, buffer: PageBuffer) -> int:
+        """Give up a buffer that the caller alone holds, and that a disk which hangs may still write into. The
+        room that this gives back, in bytes.
+
+        Its memory goes back to the kernel at once and is nobody else's: it goes for good when the disk
+        has answered.
+        """
+        with self._lock:
+            is_gone = self._ledger.release(buffer)
+        assert is_gone
+        if isinstance(buffer.memory, mmap.mmap):
+            buffer.memory.madvise(mmap.MADV_DONTNEED)
+        return buffer.length
+
     def statistics(self) -> TierStatistics:
         with self._lock:
             ledger = self._ledger

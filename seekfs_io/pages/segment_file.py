@@ -3,8 +3,9 @@
 ``pread`` and ``pwrite``, no memory map: an unreadable block or a file cut short is an error that
 can be met, where a map would kill the process.
 
-Rules of this file: ``enter`` and ``leave`` do no I/O that can block for long, since every hit
-passes through them; a descriptor is opened at the first read, and closed only when nobody is in.
+Rules of this file: ``enter`` and ``leave`` wait for no disk, since every hit passes through them, and so
+does nothing else under their lock; a descriptor is opened at the first read, and closed only when nobody
+is in.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import os
 import resource
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from seekfs_core.restoring import RecordHeader, believed_record
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length
 from seekfs_io.pages.segment_format import decode_header
+
+RESERVED_AT_ONCE_BYTES = 64 << 20
+"""Blocks of a new segment: few enough that even a slow disk is seen to move, and one run on most."""
 
 
 class SegmentFile:
@@ -30,6 +34,7 @@ class SegmentFile:
         "_fd",
         "_lock",
         "_made",
+        "_opening",
         "_retired",
         "_there",
         "capacity",
@@ -44,6 +49,7 @@ class SegmentFile:
         self.capacity = capacity
         self.leases = 0
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
         self._fd = -1
         self._retired = False
         self._closing = False
@@ -52,11 +58,16 @@ class SegmentFile:
         if made:
             self._made.set()
 
-    def make(self) -> None:
-        """Create the file with all its blocks, so that a full disk is met here; ``OSError``."""
+    def make(self, moves: Callable[[], None] = lambda: None) -> None:
+        """Create the file with all its blocks, so that a full disk is met here; ``OSError``.
+
+        ``moves`` is called between its steps: some file systems have to write every block for that.
+        """
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            os.posix_fallocate(fd, 0, self.capacity)
+            for start in range(0, self.capacity, RESERVED_AT_ONCE_BYTES):
+                moves()
+                os.posix_fallocate(fd, start, min(RESERVED_AT_ONCE_BYTES, self.capacity - start))
         except OSError:
             os.close(fd)
             raise
@@ -80,8 +91,13 @@ class SegmentFile:
             self.leases += 1
             return True
 
+    def stay(self) -> None:
+        """Be counted once more, while somebody is in: for what is left behind and leaves later."""
+        with self._lock:
+            self.leases += 1
+
     def leave(self) -> bool:
-        """Take one ``enter`` back. True for the last one to leave a retired segment."""
+        """Take one ``enter`` or ``stay`` back. True for the last one to leave a retired segment."""
         with self._lock:
             self.leases -= 1
             if self.leases:
@@ -120,15 +136,23 @@ class SegmentFile:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
+    @property
+    def open_descriptor(self) -> int | None:
+        """The file, for somebody who is in, if it is open already."""
+        fd = self._fd
+        return fd if fd >= 0 else None
+
     def descriptor(self, descriptors: Descriptors) -> int:
         """The open file, for somebody who is in; ``OSError``."""
         fd = self._fd
         if fd >= 0:
             return fd
-        # Under the lock so that two readers do not open it twice; only those of this segment wait.
-        with self._lock:
+        # Two readers do not open it twice. Who enters or leaves does not wait for a disk that hangs here.
+        with self._opening:
             if self._fd < 0:
-                self._fd = _open_existing(self.path)
+                opened = _open_existing(self.path)
+                with self._lock:
+                    self._fd = opened
             fd = self._fd
         descriptors.opened(self)
         return fd
@@ -178,30 +202,67 @@ def _open_existing(path: Path) -> int:
         return os.open(path, os.O_RDONLY | flags)
 
 
-def read_fully(fd: int, views: Sequence[memoryview], offset: int) -> bool:
-    """Fill the views from ``offset``; False when the file ends before they are full. ``OSError``."""
+STEP_BYTES = 4 << 20
+"""What a disk is asked for at once, so that a slow one is seen to move."""
+
+
+def read_at_hand(fd: int, views: Sequence[memoryview], offset: int) -> int:
+    """Fill the views from ``offset`` as far as the kernel has the bytes in memory; how many that were.
+
+    It waits for no disk. Where the file system cannot tell, or the disk would say no, that is none.
+    """
+    try:
+        return os.preadv(fd, views, offset, os.RWF_NOWAIT)
+    except OSError:
+        return 0
+
+
+def read_fully(
+    fd: int, views: Sequence[memoryview], offset: int, moves: Callable[[], None] = lambda: None
+) -> bool:
+    """Fill the views from ``offset``; False when the file ends before they are full. ``OSError``.
+
+    ``moves`` is called between its steps.
+    """
     todo = [view for view in views if len(view)]
     while todo:
-        count = os.preadv(fd, todo, offset)
+        count = os.preadv(fd, _step(todo), offset)
         if not count:
             return False
         offset += count
-        todo = _after(todo, count)
+        if todo := after(todo, count):
+            moves()
     return True
 
 
-def write_fully(fd: int, views: Sequence[memoryview], offset: int) -> None:
-    """Write all of the views at ``offset``; ``OSError``."""
+def write_fully(
+    fd: int, views: Sequence[memoryview], offset: int, moves: Callable[[], None] = lambda: None
+) -> None:
+    """Write all of the views at ``offset``; ``OSError``. ``moves`` is called between its steps."""
     todo = [view for view in views if len(view)]
     while todo:
-        count = os.pwritev(fd, todo, offset)
+        count = os.pwritev(fd, _step(todo), offset)
         if not count:
             raise OSError(errno.EIO, "the disk took no bytes")
         offset += count
-        todo = _after(todo, count)
+        if todo := after(todo, count):
+            moves()
 
 
-def _after(views: list[memoryview], count: int) -> list[memoryview]:
+def _step(views: list[memoryview]) -> list[memoryview]:
+    """The front of the views."""
+    left = STEP_BYTES
+    step = []
+    for view in views:
+        step.append(view[:left])
+        left -= len(step[-1])
+        if not left:
+            break
+    return step
+
+
+def after(views: Sequence[memoryview], count: int) -> list[memoryview]:
+    """What is left of the views behind their first ``count`` bytes."""
     rest = []
     for view in views:
         if count >= len(view):

@@ -13,6 +13,10 @@ Rules of this file:
 * ``_lock`` guards the machines and the table, for microseconds, never across I/O.
 * ``store``, ``lease`` and ``readinto`` never raise for the disk's sake. A fault is counted, the
   page is forgotten, and ``TierHealth`` says whether the tier is used at all.
+* Every action of the log has an outcome, whatever goes wrong in it: a placement that is never told of
+  again would keep its segment for ever.
+* A disk that hangs holds up no reader (``seekfs_io.pages.disk_calls``): its read is left behind, with the
+  segment that it is in, and counts as a fault. A writer it does hold up, which turns writing off.
 * Bytes first, index second, table third. So a kill at any moment leaves an index that names
   whole records only; what it does not name is given up at start.
 """
@@ -28,7 +32,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from seekfs_core.pages import PageKey
-from seekfs_core.readback import PageLoss, corruption, disagreement
+from seekfs_core.patience import DISK_SECONDS_MAX
+from seekfs_core.readback import PageLoss, corruption, disagreement, loss_in_reading
 from seekfs_core.restoring import IndexEntry
 from seekfs_core.retention import HITS_NOTED_MAX, PagesHit, Refusal, Refuse
 from seekfs_core.segment_layout import shares_of
@@ -53,29 +58,36 @@ from seekfs_core.segment_messages import (
     UnlinkSegment,
     WriteFailed,
     WritePage,
+    outcome_of_failure,
 )
 from seekfs_core.segments import SegmentLog
 from seekfs_core.tier import Operation, Outcome
 from seekfs_io.pages.base import CLOSE_SECONDS_DEFAULT, TierStatistics
 from seekfs_io.pages.directory import CacheDirectory, claim, segment_path
+from seekfs_io.pages.disk_calls import DiskCalls, DiskHangs
 from seekfs_io.pages.recovery import recover
 from seekfs_io.pages.segment_file import Descriptors, SegmentFile, descriptors_max
 from seekfs_io.pages.segment_records import Place, Records
-from seekfs_io.pages.tier_switch import DiskHealth, reason_of
+from seekfs_io.pages.tier_switch import DiskHealth, outcome_of, reason_of
 
 log = logging.getLogger("seekfs.cache")
 
 HITS_FED_AT_ONCE = 256
 
+READERS = 16
+"""Reads that the disk is asked for at once: as many as keep a fast one busy, and as many as one that hangs
+may have in its hands."""
+
 
 class SegmentLease:
     """A page that can be read; see ``PageLease``."""
 
-    __slots__ = ("_is_probe", "_key", "_page", "_store", "crc32c", "length")
+    __slots__ = ("_is_probe", "_key", "_page", "_store", "crc32c", "keeps_view", "length")
 
     def __init__(self, store: SegmentStore, key: PageKey, page: Place, *, is_probe: bool) -> None:
         self.length = page.length
         self.crc32c = page.crc32c
+        self.keeps_view = False
         self._store = store
         self._key = key
         self._page = page
@@ -88,7 +100,11 @@ class SegmentLease:
     def readinto(self, view: memoryview, offset: int) -> bool:
         """Fill ``view`` from byte ``offset`` of the page; False on a fault."""
         self._is_probe = False
-        return self._store._read(self._key, self._page, view, offset)
+        try:
+            return self._store._read(self._key, self._page, view, offset)
+        except DiskHangs as hangs:
+            self.keeps_view = hangs.is_tried
+            return False
 
     def mark_verified(self) -> None:
         self._page.verified = True
@@ -106,11 +122,17 @@ class SegmentStore:
     name = "segmentstore"
 
     def __init__(
-        self, directory: CacheDirectory, ceiling_bytes: int, *, clock: Callable[[], float] = time.monotonic
+        self,
+        directory: CacheDirectory,
+        ceiling_bytes: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        answer_seconds_max: float = DISK_SECONDS_MAX,
     ) -> None:
         """Take over a claimed directory with whatever it holds; ``CacheRefused`` if that cannot be.
 
-        ``clock`` counts monotonic seconds. The claim is this store's, also when this raises.
+        ``clock`` counts monotonic seconds; the disk may take ``answer_seconds_max`` of this machine's time to
+        move. The claim is this store's, also when this raises.
         """
         self._directory = directory
         self._clock = clock
@@ -121,7 +143,9 @@ class SegmentStore:
         self._files: dict[int, SegmentFile] = {}
         self._placed: dict[PageKey, Place] = {}
         self._descriptors = Descriptors(descriptors_max())
-        self._records = Records(directory.store_id, self._descriptors)
+        # Whether a disk hangs is a matter of this machine's time, whatever ``clock`` says for decisions.
+        self._calls = DiskCalls("seekfs-read", READERS, self._health, answer_seconds_max, time.monotonic)
+        self._records = Records(directory.store_id, self._descriptors, self._calls, self._leave)
         self._hits: deque[PageKey] = deque(maxlen=HITS_NOTED_MAX)
         self._backlog: deque[LogAction] = deque()
         self._stores_active = 0
@@ -134,11 +158,13 @@ class SegmentStore:
         try:
             directory.use("pages")
         except BaseException:
+            self._calls.close()
             directory.release()
             raise
         try:
             self._restore()
         except BaseException:
+            self._calls.close()
             directory.release("pages")
             raise
 
@@ -170,16 +196,30 @@ class SegmentStore:
         return SegmentLease(self, key, page, is_probe=is_probe)
 
     def _read(self, key: PageKey, page: Place, view: memoryview, offset: int) -> bool:
+        """``DiskHangs`` is passed on, and has been said to the disk's health already."""
         try:
             is_good = self._records.read(key, page, view, offset)
+        except DiskHangs as hangs:
+            if hangs.is_tried:
+                self._lose(key, page, Outcome.HUNG, reason_of(hangs))
+            raise
         except OSError as error:
-            self._forget(key, page, PageLoss.UNREADABLE, reason_of(error))
+            self._lose(key, page, outcome_of(error), reason_of(error))
             self._health.failed(Operation.READ, error)
             return False
-        if not is_good:
-            self._forget(key, page, PageLoss.DAMAGED)
-        self._health.went(Operation.READ, Outcome.DONE if is_good else Outcome.DAMAGED)
+        except BaseException:
+            self._health.reading.abandoned()
+            raise
+        outcome = Outcome.DONE if is_good else Outcome.DAMAGED
+        self._lose(key, page, outcome)
+        self._health.went(Operation.READ, outcome)
         return is_good
+
+    def _lose(self, key: PageKey, page: Place, outcome: Outcome, reason: str | None = None) -> None:
+        """Forget a page if reading it had an outcome that says so."""
+        loss = loss_in_reading(outcome)
+        if loss is not None:
+            self._forget(key, page, loss, reason)
 
     def _forget(self, key: PageKey, page: Place, loss: PageLoss, reason: str | None = None) -> None:
         """Let nobody find a page any more. Its entry in the index goes with the next ``store``."""
@@ -198,11 +238,14 @@ class SegmentStore:
                 self._backlog.extend(self._feed(PageDropped(key)))
 
     def _release(self, page: Place, *, is_unused_probe: bool) -> None:
-        if page.file.leave():
-            with self._lock:
-                self._backlog.extend(self._feed(SegmentDrained(page.file.number)))
+        self._leave(page.file)
         if is_unused_probe:
             self._health.reading.abandoned()
+
+    def _leave(self, file: SegmentFile) -> None:
+        if file.leave():
+            with self._lock:
+                self._backlog.extend(self._feed(SegmentDrained(file.number)))
 
     # Writers
 
@@ -228,25 +271,28 @@ class SegmentStore:
                 self._stores_ended.notify_all()
 
     def _store(self, key: PageKey, page: memoryview, crc32c: int) -> bool:
-        self._catch_up()
+        self._tell_hits()
         is_let_through, is_probe = self._health.writing.ask()
         if not is_let_through:
             with self._lock:
                 self._refusals[Refusal.OFF] += 1
             return False
-        with self._lock:
-            actions = self._feed(PageOffered(key, len(page), self._leased()))
-        self._carry_out(actions, page, crc32c)
-        if is_probe:
-            self._health.writing.abandoned()  # Unless the disk was touched, and has had its say.
+        try:
+            self._catch_up()
+            with self._lock:
+                actions = self._feed(PageOffered(key, len(page), self._leased(), is_probe=is_probe))
+            self._carry_out(actions, page, crc32c)
+        finally:
+            if is_probe:
+                self._health.writing.abandoned()  # Unless the disk was touched, and has had its say.
         return key in self._pages
 
     def _leased(self) -> frozenset[int]:
         """Segments that somebody is in at this moment; a reader may still slip into another one."""
         return frozenset(number for number, file in self._files.items() if file.leases)
 
-    def _catch_up(self) -> None:
-        """Tell the policy of the hits, and do what readers have left to be done."""
+    def _tell_hits(self) -> None:
+        """Tell the policy of the hits, which readers only note."""
         while self._hits:
             keys: list[PageKey] = []
             with contextlib.suppress(IndexError):
@@ -254,6 +300,9 @@ class SegmentStore:
                     keys.append(self._hits.popleft())
             with self._lock:
                 self._feed(PagesHit(tuple(keys)))
+
+    def _catch_up(self) -> None:
+        """Do what readers have left to be done, and what the disk has refused to."""
         actions: list[LogAction] = []
         with contextlib.suppress(IndexError):
             while True:
@@ -266,46 +315,56 @@ class SegmentStore:
         """Do what the machine says, and what it says to that. ``page`` is the page on offer."""
         todo = deque(actions)
         while todo:
-            event: LogEvent | None = None
-            match todo.popleft():
-                case OpenSegment() as action:
-                    self._make_segment(action)
-                case WritePage() as action:
-                    assert page is not None
-                    assert crc32c is not None
-                    event = self._write_page(action, page, crc32c)
-                case CopyPage() as action:
-                    event = self._copy_page(action)
-                case Publish() as action:
-                    event = self._publish(action)
-                case DropEntries(entries):
-                    self._drop_entries(entries)
-                case UnlinkSegment(segment):
-                    event = self._unlink(segment)
-                case Refuse() | Reveal() | RetireSegment():
-                    pass  # Done, or counted, under the lock, in _feed.
+            action = todo.popleft()
+            try:
+                event = self._do(action, page, crc32c)
+            except Exception:
+                # No memory, or a bug: neither is the disk's fault, and neither may leave things as they are.
+                log.exception("%s came to nothing", type(action).__name__)
+                event = outcome_of_failure(action)
             if event is not None:
                 with self._lock:
                     more = self._feed(event)
                 todo.extendleft(reversed(more))
 
-    def _make_segment(self, action: OpenSegment) -> None:
+    def _do(self, action: LogAction, page: memoryview | None, crc32c: int | None) -> LogEvent | None:
+        match action:
+            case OpenSegment():
+                return self._make_segment(action)
+            case WritePage():
+                assert page is not None
+                assert crc32c is not None
+                return self._write_page(action, page, crc32c)
+            case CopyPage():
+                return self._copy_page(action)
+            case Publish():
+                return self._publish(action)
+            case DropEntries():
+                self._drop_entries(action)
+            case UnlinkSegment(segment):
+                return self._unlink(segment)
+            case Refuse() | Reveal() | RetireSegment():
+                pass  # Done, or counted, under the lock, in _feed.
+        return None
+
+    def _make_segment(self, action: OpenSegment) -> LogEvent | None:
         file = self._file(action.segment)
         try:
-            file.make()
+            with self._calls.under_way(Operation.MAKE) as moves:
+                file.make(moves)
             self._descriptors.opened(file)
         except OSError as error:
             self._failed(Operation.MAKE, error)
-            with self._lock:
-                self._feed(OpenFailed(action.segment))
+            return OpenFailed(action.segment)
         finally:
             file.settle()
+        return None
 
     def _write_page(self, action: WritePage, data: memoryview, crc32c: int) -> LogEvent:
         file = self._file(action.segment)
         page = Place(file, action.offset, len(data), crc32c)
         # What this process wrote it does not take for read: the first read back is checked.
-        return self._place(action.key, page, lambda fd: self._records.write(fd, action.key, page, data))
+        return self._place(action.key, page, lambda: self._records.write(action.key, page, data))
 
     def _copy_page(self, action: CopyPage) -> LogEvent:
         with self._lock:
@@ -319,18 +378,20 @@ class SegmentStore:
             if not is_let_through:
                 return WriteFailed(action.key, action.segment)
             page = Place(self._file(action.segment), action.offset, old.length, old.crc32c)
-            return self._place(action.key, page, lambda fd: self._copy(fd, action.key, old, page))
+            return self._place(action.key, page, lambda: self._copy(action.key, old, page))
         finally:
             self._release(old, is_unused_probe=is_probe)  # If it was used, this says nothing more.
 
-    def _place(self, key: PageKey, page: Place, write: Callable[[int], bool]) -> LogEvent:
+    def _place(self, key: PageKey, page: Place, write: Callable[[], bool]) -> LogEvent:
         """Write a record with ``write``, into a segment that another thread may still be making."""
         number = page.file.number
         if not page.file.wait_until_made() or not page.file.enter():
             return WriteFailed(key, number)
         try:
-            if not write(page.file.descriptor(self._descriptors)):
+            if not write():
                 return WriteFailed(key, number)
+        except DiskHangs:
+            return WriteFailed(key, number)  # In reading what was to be carried over.
         except OSError as error:
             self._failed(Operation.WRITE, error)
             return WriteFailed(key, number)
@@ -340,9 +401,9 @@ class SegmentStore:
             self._placed[key] = page
         return PageWritten(key, number)
 
-    def _copy(self, fd: int, key: PageKey, old: Place, page: Place) -> bool:
+    def _copy(self, key: PageKey, old: Place, page: Place) -> bool:
         """Copy a record; False where it could not be read, or is wrong: then it is dropped."""
-        crc = self._records.copy(fd, key, page, lambda view, offset: self._read(key, old, view, offset))
+        crc = self._records.copy(key, page, lambda view, offset: self._read(key, old, view, offset))
         if crc is None:
             return False
         loss = corruption(crc, page.crc32c)
@@ -352,28 +413,31 @@ class SegmentStore:
 
     def _publish(self, action: Publish) -> LogEvent | None:
         page = self._placed[action.key]
+        entry = IndexEntry(action.segment, action.offset, action.nbytes, page.crc32c)
         try:
-            self._index.put(action.key, IndexEntry(action.segment, action.offset, action.nbytes, page.crc32c))
+            with self._calls.under_way(Operation.INDEX):
+                self._index.put(action.key, entry)
         except OSError as error:
             self._failed(Operation.INDEX, error)
-            with self._lock:
-                del self._placed[action.key]
             return WriteFailed(action.key, action.segment)
         self._health.went(Operation.INDEX, Outcome.DONE)
         return PagePublished(action.key, action.segment)
 
-    def _drop_entries(self, entries: Iterable[tuple[PageKey, int, int]]) -> None:
+    def _drop_entries(self, action: DropEntries) -> None:
         try:
-            self._index.drop(entries)
+            with self._calls.under_way(Operation.UNINDEX) as moves:
+                self._index.drop(action.entries, moves)
         except OSError as error:
             self._failed(Operation.UNINDEX, error)
+            self._backlog.append(action)  # The log counts on their room in the index.
 
     def _unlink(self, number: int) -> LogEvent:
         file = self._file(number)
         file.close()
         self._descriptors.closed(file)
         try:
-            file.path.unlink(missing_ok=True)
+            with self._calls.under_way(Operation.UNLINK):
+                file.path.unlink(missing_ok=True)
         except OSError as error:
             self._failed(Operation.UNLINK, error)
             return UnlinkFailed(number)
@@ -421,8 +485,8 @@ class SegmentStore:
                     rest.append(action)
                 case action:
                     rest.append(action)
-        if isinstance(event, PagePublished):
-            del self._placed[event.key]
+        if isinstance(event, PagePublished | WriteFailed):
+            self._placed.pop(event.key, None)
         return rest
 
     # Start and end
@@ -489,11 +553,16 @@ class SegmentStore:
             self._index.close()
         except OSError as error:
             log.warning("the index could not be flushed: %s", error)
+        self._calls.close()
         self._directory.release("pages")
 
 
 def open_segment_store(
-    path: str | Path, ceiling_bytes: int, *, clock: Callable[[], float] = time.monotonic
+    path: str | Path,
+    ceiling_bytes: int,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    answer_seconds_max: float = DISK_SECONDS_MAX,
 ) -> SegmentStore:
     """Claim a directory and open the store in it; ``CacheRefused`` in a sentence."""
-    return SegmentStore(claim(path), ceiling_bytes, clock=clock)
+    return SegmentStore(claim(path), ceiling_bytes, clock=clock, answer_seconds_max=answer_seconds_max)

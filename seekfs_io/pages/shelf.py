@@ -18,7 +18,8 @@ on the disk: the next process would take it for the other bucket's.
 
 Which manifests go when the ceiling is met is ``seekfs_core.shelf``'s to say. Nothing here ever raises
 for the disk's sake. Keeping is serialised, across the disk write: two writers that each make room
-for themselves would together pass the ceiling. Loading waits for nobody.
+for themselves would together pass the ceiling. Loading waits for nobody, and for a disk that hangs no longer
+than it may take to answer.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import logging
 import os
 import struct
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +38,7 @@ from crc32c import crc32c
 
 from seekfs_core.cache_directory import TEMPORARY_SUFFIX
 from seekfs_core.heads import KnownHeads, decode_heads, encode_heads
+from seekfs_core.patience import DISK_SECONDS_MAX
 from seekfs_core.restoring import doubt_of_shelf
 from seekfs_core.shelf import (
     BUCKET_FILE,
@@ -51,11 +54,17 @@ from seekfs_core.shelf import (
     manifest_in,
     shelf_layout,
 )
+from seekfs_core.tier import Operation, Outcome
 from seekfs_io.pages.directory import CacheDirectory, write_file
+from seekfs_io.pages.disk_calls import DiskCalls, DiskHangs
+from seekfs_io.pages.tier_switch import DiskHealth, reason_of
 
 log = logging.getLogger("seekfs.cache")
 
 ENVELOPE_VERSION = 1
+
+LOADERS = 2
+"""Manifests read at once, and so the threads that a disk which hangs may keep."""
 
 _MAGIC = b"seekfsmf"
 _ENVELOPE = struct.Struct("<8sHHIQQ")
@@ -126,14 +135,18 @@ class ManifestShelf:
         bucket: bytes = b"",
         pins: Mapping[str, int] | None = None,
         claimed: CacheDirectory | None = None,
+        answer_seconds_max: float = DISK_SECONDS_MAX,
     ) -> None:
         """Open a shelf and drop what is over the ceiling, or from another bucket.
 
         ``bucket`` is its identity (``seekfs_core.heads``); ``pins`` are the versions that this node serves
-        of pinned namespaces. ``claimed`` is released by ``close``.
+        of pinned namespaces. ``claimed`` is released by ``close``. The disk may take ``answer_seconds_max``
+        to answer.
         """
         self._path = Path(directory)
         self._claimed = claimed
+        self._health = DiskHealth(self._path, time.monotonic)
+        self._calls = DiskCalls("seekfs-load", LOADERS, self._health, answer_seconds_max, time.monotonic)
         shares = shelf_layout(ceiling_bytes)
         self._heads_length_max = shares.heads_length_max
         self._lock = threading.Lock()
@@ -173,6 +186,22 @@ class ManifestShelf:
         with self._lock:
             if not self._retention.used(name):
                 return None
+        is_let_through, _ = self._health.reading.ask()
+        if not is_let_through:
+            return None
+        try:
+            return self._calls.wait_for(Operation.READ, lambda _: self._load(name))
+        except DiskHangs as hangs:
+            log.warning("%s %s: %s", self._file(name), KeptLoss.UNREADABLE.value, reason_of(hangs))
+            with self._lock:
+                self._retention.lost(name, KeptLoss.UNREADABLE)
+            return None
+        except BaseException:
+            self._health.reading.abandoned()
+            raise
+
+    def _load(self, name: ManifestName) -> bytes | None:
+        """The bytes that were kept; where that is a loss for good, the file is removed."""
         read = self._read(name)
         with self._lock:
             if isinstance(read, bytes):
@@ -217,6 +246,7 @@ class ManifestShelf:
 
     def close(self) -> None:
         """Let go of the directory; everything is written already."""
+        self._calls.close()
         claimed, self._claimed = self._claimed, None
         if claimed is not None:
             claimed.release("shelf")
@@ -274,13 +304,16 @@ class ManifestShelf:
         path, why = self._file(name), ""
         try:
             body = decode_envelope(path.read_bytes(), *name)
+            self._health.went(Operation.READ, Outcome.DAMAGED if body is None else Outcome.DONE)
             if body is not None:
                 return body
             loss = KeptLoss.DAMAGED
-        except FileNotFoundError:
-            loss = KeptLoss.VANISHED
         except OSError as error:
-            loss, why = KeptLoss.UNREADABLE, f": {error.strerror}"
+            self._health.failed(Operation.READ, error)
+            if isinstance(error, FileNotFoundError):
+                loss = KeptLoss.VANISHED
+            else:
+                loss, why = KeptLoss.UNREADABLE, f": {reason_of(error)}"
         log.warning("%s %s%s%s", path, loss.value, why, "; dropped" if loss.is_final else "")
         return loss
 

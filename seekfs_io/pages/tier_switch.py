@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -112,10 +112,16 @@ class DiskHealth:
 
     def failed(self, operation: Operation, error: OSError) -> None:
         """An operation came to nothing."""
-        is_gone = isinstance(error, FileNotFoundError)
-        self.went(operation, Outcome.VANISHED if is_gone else Outcome.REFUSED, reason_of(error))
+        self.went(operation, outcome_of(error), reason_of(error))
+
+
+def outcome_of(error: OSError) -> Outcome:
+    """What came of an operation that failed with this."""
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return Outcome.STARVED
+    return Outcome.VANISHED if isinstance(error, FileNotFoundError) else Outcome.REFUSED
 
 
 def reason_of(error: OSError) -> str:
-    """What the disk said, for people."""
-    return str(error) if error.errno is None else os.strerror(error.errno)
+    """What the disk, or the index on it, said, for people."""
+    return error.strerror or str(error)

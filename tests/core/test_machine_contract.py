@@ -18,6 +18,7 @@ import pytest
 import seekfs_core
 from seekfs_core import (
     creation,
+    disk_watch,
     fetch,
     lookup,
     parted_upload,
@@ -129,6 +130,15 @@ def a_tier() -> tier.TierHealth:
     health = tier.TierHealth()
     health.feed(tier.Failed("full"), 10.0)
     return health
+
+
+def a_disk_watch() -> disk_watch.DiskWatch:
+    """Call 1 hangs, 2 moves, 3 waits for a thread."""
+    watch = disk_watch.DiskWatch(5.0)
+    watch.feed(disk_watch.Began(1, tier.Operation.WRITE), 2.0)
+    watch.feed(disk_watch.Began(2, tier.Operation.READ), 10.0)
+    watch.feed(disk_watch.Queued(3, tier.Operation.READ), 10.0)
+    return watch
 
 
 def a_publication() -> publication.Publication:
@@ -268,7 +278,19 @@ CASES: dict[type[Any], tuple[Callable[[], Any], tuple[Any, ...]]] = {
             resolver_messages.KeepingEnded("dev", 1),
         ),
     ),
-    tier.TierHealth: (a_tier, ()),
+    tier.TierHealth: (a_tier, (tier.CameBack(),)),
+    disk_watch.DiskWatch: (
+        a_disk_watch,
+        (
+            disk_watch.Began(1, tier.Operation.READ),
+            disk_watch.Began(2, tier.Operation.READ),
+            disk_watch.Queued(2, tier.Operation.READ),
+            disk_watch.Queued(3, tier.Operation.READ),
+            disk_watch.Moved(3),
+            disk_watch.Ended(3),
+            disk_watch.Ended(4),
+        ),
+    ),
     publication.Publication: (a_publication, (Begin(), Packed())),
     retention.RamRetention: (a_ram_retention, (retention.PageUnpinned(KEY),)),
     segments.SegmentLog: (a_segment_log, ()),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from seekfs_core.readback import PageLoss, corruption, disagreement, reads_whole_page
+from seekfs_core.readback import PageLoss, corruption, disagreement, loss_in_reading, reads_whole_page
+from seekfs_core.tier import Outcome
 
 
 @pytest.mark.parametrize("slice_bytes", [1, 4096, 65_536])
@@ -30,3 +31,17 @@ def test_a_page_read_back_is_verified_by_its_crc_alone() -> None:
 
 def test_wrong_bytes_are_counted_by_themselves() -> None:
     assert [loss for loss in PageLoss if not loss.is_fault] == [PageLoss.WRONG_CRC]
+
+
+def test_what_reading_a_page_back_loses() -> None:
+    lost = {outcome: loss_in_reading(outcome) for outcome in Outcome}
+    assert lost == {
+        Outcome.DONE: None,
+        Outcome.DAMAGED: PageLoss.DAMAGED,
+        Outcome.VANISHED: PageLoss.UNREADABLE,
+        Outcome.REFUSED: PageLoss.UNREADABLE,
+        Outcome.HUNG: PageLoss.UNREADABLE,
+        # What this process lacks, or what is known already, is no fault of the page.
+        Outcome.STARVED: None,
+        Outcome.CAME_BACK: None,
+    }

@@ -17,6 +17,7 @@ from seekfs_core.restoring import (
     doubt_of_index,
     doubt_of_index_file,
     doubt_of_index_tree,
+    doubt_of_open_index,
     doubt_of_shelf,
     entries_of,
     restored_from,
@@ -56,6 +57,8 @@ def test_an_index_that_has_not_its_length_is_not_believed() -> None:
     assert doubt_of_index_tree(4096, 4096) is None
     assert doubt_of_index_tree(4095, 4096) is IndexDoubt.CUT_SHORT
     assert doubt_of_index_tree(0, 4096) is None  # Made just now.
+    assert doubt_of_open_index(4096, 4096) is doubt_of_open_index(4096, 8192) is None
+    assert doubt_of_open_index(4096, 4095) is doubt_of_open_index(4096, 0) is IndexDoubt.CUT_SHORT
 
 
 @pytest.mark.parametrize(

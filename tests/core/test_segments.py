@@ -55,6 +55,7 @@ from seekfs_core.segment_messages import (
     UnlinkSegment,
     WriteFailed,
     WritePage,
+    outcome_of_failure,
 )
 from seekfs_core.segment_work import LANDINGS, SegmentState
 from seekfs_core.segments import SegmentLog
@@ -187,6 +188,47 @@ def test_a_full_log_refuses_what_it_has_never_seen() -> None:
     log = SegmentLog(small_shares(3, 1))
     fill(log, range(3))
     assert log.feed(PageOffered(key(3), PAGE), 0) == (Refuse(key(3), Refusal.NOT_WORTH_IT),)
+
+
+def test_a_full_log_makes_room_for_a_page_that_is_a_probe() -> None:
+    """Else a cache that was full when its disk failed would never find out that it is well again."""
+    log = SegmentLog(small_shares(3, 1))
+    fill(log, range(3))
+    offer = PageOffered(key(3), PAGE, is_probe=True)
+    assert [type(each) for each in log.feed(offer, 0)] == [RetireSegment, DropEntries]
+
+    two_in_a_segment = SegmentLog(small_shares(3, 2))
+    fill(two_in_a_segment, range(4))
+    obey(two_in_a_segment, two_in_a_segment.feed(offer, 0))
+    obey(two_in_a_segment, two_in_a_segment.feed(PageOffered(key(5), PAGE, is_probe=True), 0))
+    assert key(5) in two_in_a_segment
+
+
+def test_what_is_too_large_or_held_is_refused_to_a_probe_too() -> None:
+    log = SegmentLog(small_shares(1, 1))
+    too_large = PageOffered(key(0), log.shares.page_length_max + 1, is_probe=True)
+    assert log.feed(too_large, 0) == (Refuse(key(0), Refusal.TOO_LARGE),)
+    fill(log, range(1))
+    assert log.feed(PageOffered(key(0), PAGE, is_probe=True), 0) == (Refuse(key(0), Refusal.HELD),)
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome"),
+    [
+        (OpenSegment(1, RECORD), OpenFailed(1)),
+        (WritePage(key(0), 1, 0), WriteFailed(key(0), 1)),
+        (CopyPage(key(0), 2, 0, 1, 0, PAGE), WriteFailed(key(0), 1)),
+        (Publish(key(0), 1, 0, PAGE), WriteFailed(key(0), 1)),
+        (UnlinkSegment(1), UnlinkFailed(1)),
+        (Reveal(key(0), 1, 0, PAGE), None),
+        (Refuse(key(0), Refusal.HELD), None),
+        (RetireSegment(1, ()), None),
+        (DropEntries(()), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_action_that_came_to_nothing_has_an_outcome(action: LogAction, outcome: LogEvent | None) -> None:
+    assert outcome_of_failure(action) == outcome
 
 
 def test_room_comes_back_before_it_is_used_again() -> None:
@@ -542,20 +584,22 @@ class AnyDisk(RuleBasedStateMachine):
         n=st.integers(0, KEYS - 1),
         nbytes=st.sampled_from([1, PAGE // 2, PAGE, PAGE, PAGE, 3 * PAGE]),
         times=st.integers(1, 3),
+        is_probe=st.sampled_from([False, False, False, True]),
     )
-    def offer(self, n: int, nbytes: int, times: int) -> object:
+    def offer(self, n: int, nbytes: int, times: int, is_probe: bool) -> object:
         """Ask for a page, and again if it was not worth it: that is how a newcomer gets in."""
         leased = frozenset(number for number, file in self.files.items() if file.readers)
         page = key(n)
         todo: list[LogAction] = []
         for _ in range(times):
             is_unanswered = self.unanswered[page]
-            todo += self.feed(PageOffered(page, nbytes, leased))
+            todo += self.feed(PageOffered(page, nbytes, leased, is_probe))
             assert not is_unanswered or todo[-1:] == [Refuse(page, Refusal.HELD)], "an answer was forgotten"
             if Refuse(page, Refusal.HELD) not in todo:
                 self.sizes[page] = nbytes
             if Refuse(page, Refusal.NOT_WORTH_IT) not in todo[-1:]:
                 break
+            assert not is_probe
         return todo
 
     @rule(target=jobs, job=consumes(jobs), works=st.sampled_from([True, True, True, False]))

@@ -13,8 +13,10 @@ from seekfs_core.tier import (
     PROBE_DELAY_SECONDS_MAX,
     Abandoned,
     Asked,
+    CameBack,
     Failed,
     Go,
+    Hung,
     Operation,
     Outcome,
     Skip,
@@ -29,7 +31,16 @@ from seekfs_core.tier import (
     verdict,
 )
 
-EVENTS: tuple[TierEvent, ...] = (Asked(), Worked(), Failed("again"), Abandoned(), Vanished(), Tick())
+EVENTS: tuple[TierEvent, ...] = (
+    Asked(),
+    Worked(),
+    Failed("again"),
+    Abandoned(),
+    Vanished(),
+    Hung("no answer"),
+    CameBack(),
+    Tick(),
+)
 
 
 def health_in(state: TierState) -> TierHealth:
@@ -45,6 +56,12 @@ def health_in(state: TierState) -> TierHealth:
 def test_every_event_lands_where_the_table_says(state: TierState, event: TierEvent) -> None:
     for now in (1.0, 100.0):
         health = health_in(state)
+        if event == CameBack():
+            if (state, CameBack) not in LANDINGS:
+                with pytest.raises(ContractViolation, match="nothing that hangs"):
+                    health.feed(event, now)
+                continue
+            health.feed(Hung("no answer"), now)
         health.feed(event, now)
         assert health.state in LANDINGS[state, type(event)]
         assert (health.off_because is None) is (health.state is TierState.ON)
@@ -108,6 +125,27 @@ def test_a_file_that_somebody_deleted_says_nothing_about_the_disk() -> None:
     assert health.feed(Asked(), 1) == (Go(),)
 
 
+def test_one_that_hangs_turns_it_off_at_once_and_is_itself_the_probe() -> None:
+    health = TierHealth(4)
+    assert health.feed(Hung("no answer"), 0) == (TurnedOff("no answer", 1.0),)
+    assert health.feed(Hung("nor here"), 0) == ()
+    assert health.off_because == "no answer"
+    for now in (1.0, 1000.0):
+        assert health.next_deadline() is None
+        assert not health.would_let_through(now)
+        assert health.feed(Asked(), now) == (Skip(),)
+        assert health.feed(Worked(), now) == ()
+    assert health.feed(CameBack(), 2000.0) == ()
+    assert health.feed(Asked(), 2000.0) == (Skip(),)
+    assert health.feed(CameBack(), 2000.0) == ()
+    assert health.feed(Asked(), 2000.0) == (Go(),)
+    assert health.feed(Hung("again"), 2000.0) == (TurnedOff("again", 2.0),)
+    assert health.feed(CameBack(), 2001.0) == ()
+    assert health.feed(Asked(), 2001.9) == (Skip(),)
+    assert health.feed(Asked(), 2002.0) == (Go(),)
+    assert health.feed(Worked(), 2002.0) == (TurnedOn(),)
+
+
 def test_uses_that_began_before_it_went_off_change_nothing() -> None:
     health = health_in(TierState.OFF)
     assert health.feed(Worked(), 0.5) == ()
@@ -123,6 +161,8 @@ def test_what_it_refuses() -> None:
     with pytest.raises(ContractViolation):
         health.feed(Worked(), 0)
     assert health.state is TierState.PROBING
+    with pytest.raises(ContractViolation, match="nothing that hangs"):
+        health_in(TierState.OFF).feed(CameBack(), 1)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +203,10 @@ def test_what_a_use_of_the_disk_says_about_it() -> None:
         verdict(Operation.READ, Outcome.VANISHED) == verdict(Operation.WRITE, Outcome.VANISHED) == Vanished()
     )
     assert verdict(Operation.MAKE, Outcome.VANISHED, "gone") == Failed("making a segment: gone")
+    for operation in Operation:
+        assert verdict(operation, Outcome.HUNG, "late") == Hung(f"{operation.value}: late")
+        assert verdict(operation, Outcome.CAME_BACK) == CameBack()
+        assert verdict(operation, Outcome.STARVED, "too many open files") == Abandoned()
     assert [operation for operation in Operation if operation.use is Use.READING] == [Operation.READ]
 
 

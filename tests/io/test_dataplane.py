@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -296,10 +296,10 @@ def test_a_page_that_is_staged_while_it_is_being_written_is_on_disk(
     plane = planes()
     writing = threading.Event()
 
-    def write_slowly(fd: int, views: Sequence[memoryview], offset: int) -> None:
+    def write_slowly(fd: int, views: Sequence[memoryview], offset: int, moves: Callable[[], None]) -> None:
         writing.set()
         threading.Event().wait(0.3)  # Longer than it takes to look for the page and not find it yet.
-        write_fully(fd, views, offset)
+        write_fully(fd, views, offset, moves)
 
     monkeypatch.setattr("seekfs_io.pages.segment_records.write_fully", write_slowly)
     read(plane, [("a", 0, PAGE)])

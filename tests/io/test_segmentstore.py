@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import resource
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from seekfs_core.segment_messages import CopyPage, LogEvent, PageWritten, WriteF
 from seekfs_core.tier import READ_FAULTS_MAX, Operation
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.directory import CacheRefused
-from seekfs_io.pages.segment_file import SegmentFile
+from seekfs_io.pages.segment_file import SegmentFile, write_fully
 from seekfs_io.pages.segment_records import Place, Records
 from seekfs_io.pages.segmentstore import SegmentStore, open_segment_store
 from tests.support.disk import used_bytes
@@ -673,9 +674,9 @@ def test_every_page_on_offer_is_written_or_refused_and_what_is_carried_over_is_n
     copied: list[PageKey] = []
     copy = SegmentStore._copy
 
-    def noted(store: SegmentStore, fd: int, key: PageKey, old: Place, page: Place) -> bool:
+    def noted(store: SegmentStore, key: PageKey, old: Place, page: Place) -> bool:
         copied.append(key)
-        return copy(store, fd, key, old, page)
+        return copy(store, key, old, page)
 
     monkeypatch.setattr(SegmentStore, "_copy", noted)
     kept = refused = 0
@@ -779,12 +780,12 @@ def test_a_writer_waits_for_the_segment_that_another_one_is_making(
     begun, proceed = threading.Event(), threading.Event()
     make = SegmentFile.make
 
-    def make_late(file: SegmentFile) -> None:
+    def make_late(file: SegmentFile, moves: Callable[[], None]) -> None:
         begun.set()
         assert proceed.wait(30)
         if not works:
             file.path.mkdir()  # So that making it fails.
-        make(file)
+        make(file, moves)
 
     monkeypatch.setattr(SegmentFile, "make", make_late)
     kept: dict[int, bool] = {}
@@ -812,10 +813,10 @@ def test_closing_waits_for_a_writer_that_is_under_way(path: Path, monkeypatch: p
     begun, proceed = threading.Event(), threading.Event()
     make = SegmentFile.make
 
-    def make_late(file: SegmentFile) -> None:
+    def make_late(file: SegmentFile, moves: Callable[[], None]) -> None:
         begun.set()
         assert proceed.wait(30)
-        make(file)
+        make(file, moves)
 
     monkeypatch.setattr(SegmentFile, "make", make_late)
     store = open_segment_store(path, CEILING)
@@ -840,10 +841,10 @@ def test_closing_waits_no_longer_than_it_may_and_the_last_writer_lets_go_of_the_
     begun, proceed = threading.Event(), threading.Event()
     make = SegmentFile.make
 
-    def make_late(file: SegmentFile) -> None:
+    def make_late(file: SegmentFile, moves: Callable[[], None]) -> None:
         begun.set()
         assert proceed.wait(30)
-        make(file)
+        make(file, moves)
 
     monkeypatch.setattr(SegmentFile, "make", make_late)
     store = open_segment_store(path, CEILING)
@@ -884,3 +885,18 @@ def test_closing_waits_for_writers_and_leaves_leases_readable(path: Path) -> Non
     with opened(path) as store:
         held = [n for n in range(400) if key(n) in store]
         assert all(get(store, n) == data(n) for n in held)
+
+
+def test_a_clock_that_runs_ahead_makes_no_disk_hang(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who replays decisions hands in a clock of their own; a disk takes of this machine's time."""
+    ticks = itertools.count(0, 1000)
+    store = open_segment_store(path, CEILING, clock=lambda: float(next(ticks)))
+
+    def write_slowly(fd: int, views: Sequence[memoryview], offset: int, moves: Callable[[], None]) -> None:
+        threading.Event().wait(0.2)  # Longer than it takes to look at the clock.
+        write_fully(fd, views, offset, moves)
+
+    monkeypatch.setattr("seekfs_io.pages.segment_records.write_fully", write_slowly)
+    assert all(put(store, n) for n in range(3))
+    assert store.statistics().off_because is None
+    store.close()
