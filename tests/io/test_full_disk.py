@@ -41,7 +41,7 @@ def fill_until_off(store: SegmentStore, numbers: Iterator[int]) -> str:
 
 
 def check_is_back(store: SegmentStore, disk: SmallDisk, numbers: Iterator[int]) -> None:
-    """It serves what it held, and what comes now, also after a restart; and there is nothing else on the disk."""
+    """It serves what it held, and what comes now, also after a restart; and the disk holds nothing else."""
     before = [n for n in range(100_000) if key(n) in store]
     news = list(itertools.islice(numbers, 40))
     assert all(put(store, n) for n in news)

@@ -1,4 +1,4 @@
-"""A file system of its own, small enough to be filled: what a disk that is full says is the kernel's own word."""
+"""A file system of its own, small enough to be filled, so that it is the kernel that says what is full."""
 
 from __future__ import annotations
 
