@@ -117,6 +117,13 @@ class Restored:
     segments: tuple[RestoredSegment, ...]
 
 
+@frozen
+class EntriesKept:
+    """The index could not delete entries (key, segment, offset): they are there until it can."""
+
+    entries: tuple[tuple[PageKey, int, int], ...]
+
+
 LogEvent = (
     PageOffered
     | PageWritten
@@ -129,6 +136,7 @@ LogEvent = (
     | SegmentDrained
     | SegmentUnlinked
     | UnlinkFailed
+    | EntriesKept
     | Restored
     | Tick
 )
@@ -209,7 +217,8 @@ class RetireSegment:
 
 @frozen
 class DropEntries:
-    """Take entries out of the index that still say exactly this: (key, segment, offset)."""
+    """Take entries out of the index that still say exactly this: (key, segment, offset). ``EntriesKept`` if
+    that fails."""
 
     entries: tuple[tuple[PageKey, int, int], ...]
 
@@ -243,7 +252,9 @@ def outcome_of_failure(action: LogAction) -> LogEvent | None:
             return WriteFailed(action.key, action.segment)
         case UnlinkSegment(segment):
             return UnlinkFailed(segment)
-        case Reveal() | Refuse() | RetireSegment() | DropEntries():
+        case DropEntries(entries):
+            return EntriesKept(entries)
+        case Reveal() | Refuse() | RetireSegment():
             return None
         case _:
             assert_never(action)

@@ -42,6 +42,7 @@ from seekfs_core.segment_layout import SEGMENT_OVERHEAD_BYTES, Shares, record_le
 from seekfs_core.segment_messages import (
     CopyPage,
     DropEntries,
+    EntriesKept,
     LogAction,
     LogEvent,
     OpenFailed,
@@ -84,6 +85,8 @@ class SegmentLog:
     _placements: dict[PageKey, Placement] = field(factory=dict, init=False)
     _waiting: list[Waiting] = field(factory=list, init=False)
     _stuck: list[int] = field(factory=list, init=False)
+    _undropped: list[tuple[PageKey, int, int]] = field(factory=list, init=False)
+    """Entries that the index has kept, tried again at every offer as segments are."""
     _open: int | None = field(default=None, init=False)
     _next: int = field(default=1, init=False)
     _now: float = field(default=float("-inf"), init=False)
@@ -115,6 +118,8 @@ class SegmentLog:
                     self._retention.hit(key)
             case PageDropped(key):
                 self._dropped(key, actions)
+            case EntriesKept(entries):
+                self._undropped.extend(entries)
             case Restored(segments):
                 self._restored(segments, actions)
             case Tick():
@@ -278,6 +283,9 @@ class SegmentLog:
             raise ContractViolation(f"a page of {nbytes} bytes")
         while self._stuck:
             self._unlink(self._segments[self._stuck.pop()], actions)
+        if self._undropped:
+            actions.append(DropEntries(tuple(self._undropped)))
+            self._undropped.clear()
         if key in self._homes or key in self._placements or any(key == w.key for w in self._waiting):
             actions.append(Refuse(key, Refusal.HELD))
             return

@@ -40,6 +40,7 @@ from seekfs_core.segment_layout import shares_of
 from seekfs_core.segment_messages import (
     CopyPage,
     DropEntries,
+    EntriesKept,
     LogAction,
     LogEvent,
     OpenFailed,
@@ -302,7 +303,7 @@ class SegmentStore:
                 self._feed(PagesHit(tuple(keys)))
 
     def _catch_up(self) -> None:
-        """Do what readers have left to be done, and what the disk has refused to."""
+        """Do what readers have left to be done."""
         actions: list[LogAction] = []
         with contextlib.suppress(IndexError):
             while True:
@@ -340,7 +341,7 @@ class SegmentStore:
             case Publish():
                 return self._publish(action)
             case DropEntries():
-                self._drop_entries(action)
+                return self._drop_entries(action)
             case UnlinkSegment(segment):
                 return self._unlink(segment)
             case Refuse() | Reveal() | RetireSegment():
@@ -423,13 +424,14 @@ class SegmentStore:
         self._health.went(Operation.INDEX, Outcome.DONE)
         return PagePublished(action.key, action.segment)
 
-    def _drop_entries(self, action: DropEntries) -> None:
+    def _drop_entries(self, action: DropEntries) -> LogEvent | None:
         try:
             with self._calls.under_way(Operation.UNINDEX) as moves:
                 self._index.drop(action.entries, moves)
         except OSError as error:
             self._failed(Operation.UNINDEX, error)
-            self._backlog.append(action)  # The log counts on their room in the index.
+            return EntriesKept(action.entries)
+        return None
 
     def _unlink(self, number: int) -> LogEvent:
         file = self._file(number)

@@ -33,6 +33,7 @@ from seekfs_core.segment_layout import (
 from seekfs_core.segment_messages import (
     CopyPage,
     DropEntries,
+    EntriesKept,
     LogAction,
     LogEvent,
     OpenFailed,
@@ -223,12 +224,24 @@ def test_what_is_too_large_or_held_is_refused_to_a_probe_too() -> None:
         (Reveal(key(0), 1, 0, PAGE), None),
         (Refuse(key(0), Refusal.HELD), None),
         (RetireSegment(1, ()), None),
-        (DropEntries(()), None),
+        (DropEntries(((key(0), 1, 0),)), EntriesKept(((key(0), 1, 0),))),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_an_action_that_came_to_nothing_has_an_outcome(action: LogAction, outcome: LogEvent | None) -> None:
     assert outcome_of_failure(action) == outcome
+
+
+def test_entries_that_the_index_has_kept_are_dropped_with_the_next_offer() -> None:
+    log = SegmentLog(small_shares(4, 1))
+    fill(log, range(1))
+    (drop,) = log.feed(PageDropped(key(0)), 0)
+    assert isinstance(drop, DropEntries)
+    assert log.feed(EntriesKept(drop.entries), 0) == ()
+    offered = log.feed(PageOffered(key(1), PAGE), 0)
+    assert offered[0] == drop
+    assert WritePage(key(1), 2, 0) in offered
+    assert drop not in log.feed(PageOffered(key(2), PAGE), 0)
 
 
 def test_room_comes_back_before_it_is_used_again() -> None:
@@ -638,6 +651,8 @@ class AnyDisk(RuleBasedStateMachine):
                 assert len(self.indexed) <= self.log.shares.entries_max + len(self.stale_entries())
                 return self.feed(PagePublished(page, segment))
             case DropEntries(entries):
+                if not works:
+                    return self.feed(EntriesKept(entries))
                 for page, segment, offset in entries:
                     if self.indexed.get(page) == (segment, offset):
                         del self.indexed[page]
