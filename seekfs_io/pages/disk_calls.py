@@ -120,6 +120,7 @@ class DiskCalls:
         self._told: deque[WatchAction] = deque()
         self._telling = threading.Lock()
         self._threads = DaemonPool(name, threads_max)
+        self._threads.submit(lambda: None)  # One is there from now on, whatever the system gives later.
         self._timer = threading.Thread(target=self._keep_time, name=f"{name}-watch", daemon=True)
         self._timer.start()
 
