@@ -9,7 +9,9 @@ from typing import Protocol
 import pytest
 
 from seekfs_io.config import S3Config
+from seekfs_io.devserver import DevServer
 from seekfs_io.objects import open_store
+from seekfs_io.objects.base import ObjectStore
 from tests.conftest import DaemonFactory as NewDaemon
 from tests.conftest import S3ConfigFactory
 from tests.e2e.serving import FILES, DaemonMaker
@@ -38,6 +40,21 @@ def start_daemon(
         return new_daemon({**roomy, **dotted}, s3=s3_config(endpoint=passthrough.endpoint)).start()
 
     return factory
+
+
+@pytest.fixture(scope="module")
+def front(seaweed: DevServer) -> Iterator[PassThrough]:
+    """What ``passthrough`` is, for a daemon that all tests of a module share."""
+    with PassThrough("127.0.0.1", seaweed.s3_port) as front:
+        yield front
+
+
+@pytest.fixture(scope="module")
+def module_store(s3_config: S3ConfigFactory) -> Iterator[ObjectStore]:
+    """What ``store`` is, for fixtures of such a daemon and its tests."""
+    store = open_store(s3_config())
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import http.client
 import json
@@ -54,7 +55,22 @@ class Answer:
         return dict(document)
 
 
-class Wire:
+class Closed(abc.ABC):
+    """Whatever is closed at the end of its block."""
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Wire(Closed):
     """One connection, kept alive from request to request: an answer out of step is noticed at the next."""
 
     def __init__(self, port: int) -> None:
@@ -88,14 +104,6 @@ class Wire:
     def close(self) -> None:
         self._connection.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def read_answer(response: http.client.HTTPResponse, *, may_be_cut: bool = False) -> Answer:
     """A body that breaks off is an ``http.client.IncompleteRead``, unless it ``may_be_cut``."""
@@ -117,7 +125,7 @@ _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 
 @define
-class RawWire:
+class RawWire(Closed):
     """One connection on which anything is sent, and answers are read as strictly as HTTP allows."""
 
     connection: socket.socket
@@ -158,14 +166,6 @@ class RawWire:
 
     def close(self) -> None:
         self.connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _final_head(self) -> tuple[int, dict[str, str]]:
         while True:

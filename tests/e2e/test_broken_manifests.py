@@ -13,8 +13,6 @@ from typing import Any, Final
 import pytest
 from attrs import frozen
 
-from seekfs_io.devserver import DevServer
-from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectStore
 from tests.conftest import S3ConfigFactory
 from tests.e2e.conftest import DaemonFactory
@@ -94,19 +92,6 @@ HEADS: Final = {
 
 
 @pytest.fixture(scope="module")
-def front(seaweed: DevServer) -> Iterator[PassThrough]:
-    with PassThrough("127.0.0.1", seaweed.s3_port) as front:
-        yield front
-
-
-@pytest.fixture(scope="module")
-def bucket(s3_config: S3ConfigFactory) -> Iterator[ObjectStore]:
-    store = open_store(s3_config())
-    yield store
-    store.close()
-
-
-@pytest.fixture(scope="module")
 def daemon(
     tmp_path_factory: pytest.TempPathFactory, s3_config: S3ConfigFactory, front: PassThrough
 ) -> Iterator[Daemon]:
@@ -161,13 +146,13 @@ def served_on(daemon: Daemon, ns: str, why: str) -> list[str]:
 
 @pytest.mark.parametrize("broken", list(every_kind()), ids=str)
 def test_a_manifest_is_refused_with_what_and_where(
-    broken: Broken, ns: str, daemon: Daemon, bucket: ObjectStore
+    broken: Broken, ns: str, daemon: Daemon, module_store: ObjectStore
 ) -> None:
-    publish(bucket, ns, VERSION - 1)
+    publish(module_store, ns, VERSION - 1)
     check_served(read(daemon, ns), VERSION - 1)
     for each in (ns, f"{ns}-new"):
-        put_manifest(bucket, each, VERSION, broken.stored(tree(each)))
-        put_head(bucket, each, b"v-%d\n" % VERSION)
+        put_manifest(module_store, each, VERSION, broken.stored(tree(each)))
+        put_head(module_store, each, b"v-%d\n" % VERSION)
 
     for answer in (read(daemon, ns, VERSION), read(daemon, f"{ns}-new"), read(daemon, f"{ns}-new", VERSION)):
         problem = answer.problem(502, "manifest-invalid")
@@ -180,18 +165,18 @@ def test_a_manifest_is_refused_with_what_and_where(
     for _ in range(3):
         check_served(read(daemon, ns), VERSION - 1)
     assert broken.where in served_on(daemon, ns, f"in place of version {VERSION}")[-1]
-    publish(bucket, ns, VERSION + 1)
+    publish(module_store, ns, VERSION + 1)
     check_served(read(daemon, ns), VERSION + 1)
 
 
 @pytest.mark.parametrize("stored", list(HEADS.values()), ids=list(HEADS))
 def test_a_head_is_refused_with_what_and_where(
-    stored: bytes, ns: str, daemon: Daemon, bucket: ObjectStore
+    stored: bytes, ns: str, daemon: Daemon, module_store: ObjectStore
 ) -> None:
-    publish(bucket, ns, VERSION - 1)
+    publish(module_store, ns, VERSION - 1)
     check_served(read(daemon, ns), VERSION - 1)
     for each in (ns, f"{ns}-new"):
-        put_head(bucket, each, stored)
+        put_head(module_store, each, stored)
     problem = read(daemon, f"{ns}-new").problem(502, "manifest-invalid")
     assert problem["ns"] == f"{ns}-new"
     assert problem["key"] == f"namespaces/{ns}-new/HEAD"
@@ -200,16 +185,16 @@ def test_a_head_is_refused_with_what_and_where(
     for _ in range(3):
         check_served(read(daemon, ns), VERSION - 1, stale=True)
     assert f"HEAD of namespace '{ns}' " in served_on(daemon, ns, "as HEAD cannot be read")[-1]
-    publish(bucket, ns, VERSION + 1)
+    publish(module_store, ns, VERSION + 1)
     # Who can be served is not made to wait for HEAD after it has failed: the next one hears of it.
     wait_until(lambda: read(daemon, ns).headers["x-seekfs-version"] == str(VERSION + 1), "HEAD is read again")
     check_served(read(daemon, ns), VERSION + 1)
 
 
 def test_wrong_names_cost_nothing_after_the_first_time(
-    ns: str, bucket: ObjectStore, passthrough: PassThrough, start_daemon: DaemonFactory
+    ns: str, module_store: ObjectStore, passthrough: PassThrough, start_daemon: DaemonFactory
 ) -> None:
-    publish(bucket, ns, VERSION)
+    publish(module_store, ns, VERSION)
     daemon = start_daemon(manifest__head_ttl_sec=3600)
     check_served(read(daemon, ns), VERSION)
     other = f"{ns}-none"
@@ -241,15 +226,15 @@ def test_wrong_names_cost_nothing_after_the_first_time(
         assert passthrough.exchanges == []
 
 
-def test_after_a_restart_too(ns: str, daemon: Daemon, bucket: ObjectStore) -> None:
+def test_after_a_restart_too(ns: str, daemon: Daemon, module_store: ObjectStore) -> None:
     """A bad version at HEAD does not take from a node what it has had all along."""
-    publish(bucket, ns, VERSION - 1)
+    publish(module_store, ns, VERSION - 1)
     check_served(read(daemon, ns), VERSION - 1)
-    put_manifest(bucket, ns, VERSION, b"[]")
-    put_head(bucket, ns, b"v-%d\n" % VERSION)
+    put_manifest(module_store, ns, VERSION, b"[]")
+    put_head(module_store, ns, b"v-%d\n" % VERSION)
     check_served(read(daemon, ns), VERSION - 1)
     assert daemon.restart() == 0
     for _ in range(3):
         check_served(read(daemon, ns), VERSION - 1)
-    publish(bucket, ns, VERSION + 1)
+    publish(module_store, ns, VERSION + 1)
     check_served(read(daemon, ns), VERSION + 1)

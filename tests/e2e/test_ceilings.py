@@ -18,8 +18,9 @@ from seekfs_io.objects.base import ObjectStore
 from tests.conftest import S3ConfigFactory
 from tests.e2e.conftest import DaemonFactory
 from tests.e2e.serving import DaemonMaker
-from tests.support.ceilings import GETS, Ceilings, figures, is_idle
+from tests.support.ceilings import GETS, Ceilings, is_idle
 from tests.support.dataset import MIB, File, some_bytes, write_dataset
+from tests.support.metrics import figures
 from tests.support.passthrough import Match, PassThrough, Plan
 from tests.support.readers import Outcome, Refusal, Request, Tally, some_request
 from tests.support.waiting import wait_until

@@ -21,8 +21,6 @@ from typing import Final
 import pytest
 from attrs import define, field, frozen
 
-from seekfs_io.devserver import DevServer
-from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectStore
 from tests.conftest import S3ConfigFactory
 from tests.e2e.http_wire import Answer, exchange, get_whole_or_cut, raw_connection, read_framed_items
@@ -72,19 +70,6 @@ class Watched:
         return event
 
 
-@pytest.fixture(scope="module")
-def front(seaweed: DevServer) -> Iterator[PassThrough]:
-    with PassThrough("127.0.0.1", seaweed.s3_port) as front:
-        yield front
-
-
-@pytest.fixture(scope="module")
-def bucket(s3_config: S3ConfigFactory) -> Iterator[ObjectStore]:
-    store = open_store(s3_config())
-    yield store
-    store.close()
-
-
 def settings_of(front: PassThrough, s3_config: S3ConfigFactory, form: str) -> dict[str, object]:
     return {
         **s3_settings(s3_config(endpoint=front.endpoint)),
@@ -119,9 +104,9 @@ def watched_module(
 
 
 @pytest.fixture
-def ns(ns: str, bucket: ObjectStore) -> str:
+def ns(ns: str, module_store: ObjectStore) -> str:
     """A namespace with a file ``a``."""
-    write_dataset(bucket, ns, {"a": File(DATA, PAGE)})
+    write_dataset(module_store, ns, {"a": File(DATA, PAGE)})
     return ns
 
 
@@ -236,8 +221,10 @@ def test_a_store_that_refuses_connections_is_one_line(watched: Watched, ns: str,
     assert served_on.fields["key"] == f"namespaces/{ns}/HEAD"
 
 
-def test_an_object_that_was_replaced_is_said_to_be(watched: Watched, ns: str, bucket: ObjectStore) -> None:
-    bucket.put(key_in(ns), DATA[: PAGE + 1])
+def test_an_object_that_was_replaced_is_said_to_be(
+    watched: Watched, ns: str, module_store: ObjectStore
+) -> None:
+    module_store.put(key_in(ns), DATA[: PAGE + 1])
     answer = get_whole_or_cut(watched.port, f"/blob?ns={ns}&path=a")
     event = watched.only_news()
     check_told(event, answer, Told(502, WRONG, 206, None, TRIES), ns)
@@ -317,10 +304,10 @@ def test_the_items_of_a_batch_that_fail_are_one_line(watched: Watched, ns: str, 
 
 @pytest.mark.parametrize("what", ["HEAD", "manifests/v-1.json.gz"])
 def test_a_namespace_of_which_nothing_is_known_fails_in_one_line(
-    what: str, watched: Watched, ns: str, bucket: ObjectStore, front: PassThrough
+    what: str, watched: Watched, ns: str, module_store: ObjectStore, front: PassThrough
 ) -> None:
     ns = f"{ns}-new"
-    write_manifest(bucket, ns, 1, manifest_of(ns, 1, {"a": File(DATA, PAGE)}, {}))
+    write_manifest(module_store, ns, 1, manifest_of(ns, 1, {"a": File(DATA, PAGE)}, {}))
     key = f"namespaces/{ns}/{what}"
     rule = front.when(Match(key=key), FAULTS["internal-error"].plan())
     answer = get_whole_or_cut(watched.port, f"/blob?ns={ns}&path=a")
@@ -335,14 +322,14 @@ def test_a_namespace_of_which_nothing_is_known_fails_in_one_line(
 
 @pytest.mark.parametrize("fault", ["internal-error", "access-denied", "broken"])
 def test_a_new_version_that_cannot_be_had_is_one_line_and_fails_nobody(
-    fault: str, watched: Watched, ns: str, bucket: ObjectStore, front: PassThrough
+    fault: str, watched: Watched, ns: str, module_store: ObjectStore, front: PassThrough
 ) -> None:
     manifest = manifest_of(ns, 2, {"a": File(DATA, PAGE)}, {})
     if fault == "broken":
         manifest["files"][0]["size"] += 1
     key = f"namespaces/{ns}/manifests/v-2.json.gz"
     rule = front.when(Match(key=key), Plan() if fault == "broken" else FAULTS[fault].plan())
-    write_manifest(bucket, ns, 2, manifest)
+    write_manifest(module_store, ns, 2, manifest)
     answer = get_whole_or_cut(watched.port, f"/blob?ns={ns}&path=a&len=0")
     front.lift(rule)
     assert (answer.status, answer.headers["x-seekfs-version"]) == (200, "1")
@@ -359,7 +346,7 @@ def test_a_new_version_that_cannot_be_had_is_one_line_and_fails_nobody(
 
 
 def test_a_head_that_cannot_be_read_or_is_broken_or_gone_is_one_line(
-    watched: Watched, ns: str, front: PassThrough, bucket: ObjectStore
+    watched: Watched, ns: str, front: PassThrough, module_store: ObjectStore
 ) -> None:
     key = f"namespaces/{ns}/HEAD"
     plans = [
@@ -435,11 +422,11 @@ def test_a_malformed_request_is_one_line_with_the_id_of_its_answer(what: str, wa
     assert f": {status} " in event.message or f" {status} " in event.message
 
 
-def test_names_of_any_kind_make_no_second_line(watched: Watched, ns: str, bucket: ObjectStore) -> None:
+def test_names_of_any_kind_make_no_second_line(watched: Watched, ns: str, module_store: ObjectStore) -> None:
     """A path that a manifest may have: separators, marks that turn the line around, quotes, fields."""
     path = 'a b" request_id=0 \u2028\u202e\u00a0\u200b=\\'
     key = f"{ns}/\u2029 x=1 '\u202e"
-    write_manifest(bucket, ns, 2, manifest_of(ns, 2, {path: File(DATA, PAGE, key=key)}, {}))
+    write_manifest(module_store, ns, 2, manifest_of(ns, 2, {path: File(DATA, PAGE, key=key)}, {}))
     with Connection(watched.port) as wire:
         answer = wire.get(f"/blob?ns={ns}&path=" + "".join(f"%{byte:02x}" for byte in path.encode()))
     problem = answer.problem(502, WRONG)
@@ -463,9 +450,9 @@ def test_what_a_store_says_makes_no_second_line(watched: Watched, ns: str, front
 
 
 def test_a_client_that_stops_reading_is_one_line_with_the_id_of_its_answer(
-    watched: Watched, ns: str, bucket: ObjectStore
+    watched: Watched, ns: str, module_store: ObjectStore
 ) -> None:
-    write_dataset(bucket, ns, {"big": File(BIG)}, version=2)
+    write_dataset(module_store, ns, {"big": File(BIG)}, version=2)
     with slow_reader(watched.port, f"/blob?ns={ns}&path=big") as response:
         request_id = response.headers["X-Request-Id"]
         wait_until(
@@ -506,9 +493,9 @@ def test_what_the_store_has_not_brought_in_time_is_one_line(
 
 
 def test_an_answer_that_the_end_cuts_off_is_one_line(
-    tmp_path: Path, front: PassThrough, s3_config: S3ConfigFactory, ns: str, bucket: ObjectStore
+    tmp_path: Path, front: PassThrough, s3_config: S3ConfigFactory, ns: str, module_store: ObjectStore
 ) -> None:
-    write_dataset(bucket, ns, {"big": File(BIG)}, version=2)
+    write_dataset(module_store, ns, {"big": File(BIG)}, version=2)
     settings = {**settings_of(front, s3_config, "json"), "api.send_timeout_sec": 60, "api.drain_sec": 1}
     daemon = Daemon(tmp_path / "daemon", settings).start()
     with slow_reader(daemon.port, f"/blob?ns={ns}&path=big") as response:

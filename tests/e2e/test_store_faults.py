@@ -16,8 +16,6 @@ from typing import Final
 import pytest
 from attrs import frozen
 
-from seekfs_io.devserver import DevServer
-from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectStore
 from tests.conftest import S3ConfigFactory
 from tests.e2e.http_wire import Answer, get_whole_or_cut
@@ -147,19 +145,11 @@ CASES: Final = [
 
 
 @pytest.fixture(scope="module")
-def front(seaweed: DevServer) -> Iterator[PassThrough]:
-    with PassThrough("127.0.0.1", seaweed.s3_port) as front:
-        yield front
-
-
-@pytest.fixture(scope="module")
-def bucket(s3_config: S3ConfigFactory) -> Iterator[ObjectStore]:
+def store(module_store: ObjectStore) -> ObjectStore:
     """With one namespace in it that has a file for each case that reads one."""
-    store = open_store(s3_config())
     files = {str(case): File(DATA, PAGE, key=case.key) for case in CASES}
-    write_manifest(store, NS, 1, manifest_of(NS, 1, files, {}))
-    yield store
-    store.close()
+    write_manifest(module_store, NS, 1, manifest_of(NS, 1, files, {}))
+    return module_store
 
 
 DaemonStarter = Callable[..., Daemon]
@@ -189,22 +179,22 @@ def start(
 
 
 @pytest.fixture(scope="module")
-def daemon(start: DaemonStarter, bucket: ObjectStore) -> Daemon:
+def daemon(start: DaemonStarter, store: ObjectStore) -> Daemon:
     return start()
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.name not in SLOW], ids=str)
-def test_a_fault(case: Case, daemon: Daemon, front: PassThrough, bucket: ObjectStore) -> None:
-    check(case, daemon, front, bucket)
+def test_a_fault(case: Case, daemon: Daemon, front: PassThrough, store: ObjectStore) -> None:
+    check(case, daemon, front, store)
 
 
-def test_faults_that_take_their_time(start: DaemonStarter, front: PassThrough, bucket: ObjectStore) -> None:
+def test_faults_that_take_their_time(start: DaemonStarter, front: PassThrough, store: ObjectStore) -> None:
     """Where the store is silent, and where it asks to be asked later: all of these at once."""
     silent, busy = start(s3__read_timeout_sec=1), start()
     cases = [case for case in CASES if case.name in SLOW]
     with ThreadPoolExecutor(len(cases)) as pool:
         checks = {
-            case: pool.submit(check, case, busy if case.name == "slow-down" else silent, front, bucket)
+            case: pool.submit(check, case, busy if case.name == "slow-down" else silent, front, store)
             for case in cases
         }
     failed = {str(case): check.exception() for case, check in checks.items()}

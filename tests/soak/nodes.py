@@ -18,9 +18,10 @@ from attrs import define, field, frozen
 from seekfs_io.config import S3Config
 from tests.soak.trouble import Trouble
 from tests.support.cache_audit import audit
-from tests.support.ceilings import Ceilings, figures, is_idle
+from tests.support.ceilings import Ceilings, is_idle
 from tests.support.daemon import Daemon, s3_settings
 from tests.support.memory import resident_bytes
+from tests.support.metrics import figures
 from tests.support.passthrough import PassThrough
 from tests.support.readers import Refusal, Request, Tally
 from tests.support.waiting import wait_until

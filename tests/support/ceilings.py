@@ -4,17 +4,16 @@ store, and what it says itself of the tiers in it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import requests
 from attrs import define, field
 
 from tests.support.daemon import Daemon
 from tests.support.disk import used_bytes
 from tests.support.memory import resident_bytes
+from tests.support.metrics import figures
 from tests.support.passthrough import PassThrough
 from tests.support.processes import tree
 from tests.support.sampling import INTERVAL_SECONDS, Sampler
@@ -25,20 +24,12 @@ GIB: Final = 1 << 30
 BESIDE_BYTES: Final = 150 * MIB
 """Of memory that no ceiling is of: the program, a buffer for each thread, manifests."""
 
-_SAMPLE: Final = re.compile(r"^(seekfs_[a-z0-9_]+(?:\{[^}]*\})?) ([0-9.e+-]+)$", re.MULTILINE)
-
 L1: Final = "L1"
 L2: Final = "L2"
 DISK: Final = "disk"
 INFLIGHT: Final = "inflight"
 MEMORY: Final = "memory"
 GETS: Final = "requests to the store at one time"
-
-
-def figures(daemon: Daemon) -> dict[str, float]:
-    """Every sample of ``/metrics``, by its name and labels."""
-    text = requests.get(f"{daemon.url}/metrics", timeout=30).text
-    return {name: float(value) for name, value in _SAMPLE.findall(text)}
 
 
 def is_idle(found: Mapping[str, float]) -> bool:

@@ -1,18 +1,27 @@
-"""One figure of a daemon's ``/metrics``."""
+"""The figures of a daemon's ``/metrics``."""
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import requests
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.daemon import Daemon
+
+_SAMPLE: Final = re.compile(r"^(seekfs_[a-z0-9_]+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
+
+
+def figures(daemon: Daemon) -> dict[str, float]:
+    """Every sample, by its name and labels as they are written: labels are in the order of their names."""
+    text = requests.get(f"{daemon.url}/metrics", timeout=30).text
+    return {name: float(value) for name, value in _SAMPLE.findall(text)}
 
 
 def metric(daemon: Daemon, name: str, **labels: str) -> float:
     """The value of the sample ``name`` with exactly these labels; AssertionError if there is none."""
-    text = requests.get(f"{daemon.url}/metrics", timeout=30).text
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == name and sample.labels == labels:
-                return float(sample.value)
-    raise AssertionError(f"no {name} with {labels} in:\n{text}")
+    written = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
+    sample = f"{name}{{{written}}}" if labels else name
+    found = figures(daemon)
+    assert sample in found, f"no {sample} in {found}"
+    return found[sample]
