@@ -39,6 +39,8 @@ class StrictRequest(Request):  # type: ignore[misc]  # gunicorn has no types
     arrival: Arrival
     version: tuple[int, int]
     body: Any
+    _is_coded = False
+    _says_close = False
 
     def parse(self, unreader: Any) -> Any:
         """The head; what follows it is given back. Raises ``BadRequest``, and what gunicorn does."""
@@ -49,10 +51,7 @@ class StrictRequest(Request):  # type: ignore[misc]  # gunicorn has no types
                 f"the target {shown(self.uri)} has a '#', which belongs to no request: "
                 "as a part of a name it is to be percent-encoded (%23)"
             )
-        self._check_host()
-        codings = ",".join(self._values("TRANSFER-ENCODING"))
-        if codings and codings.lower() != "chunked":
-            raise BadRequest(f"a body in the coding {shown(codings)}; only 'chunked' is taken")
+        self._look_at_headers()
         # An answer is in the highest version that is spoken here (RFC 9110, 6.2).
         self.version = min(self.version, _HIGHEST_VERSION)
         return rest
@@ -60,7 +59,7 @@ class StrictRequest(Request):  # type: ignore[misc]  # gunicorn has no types
     def set_body_reader(self) -> None:
         """As gunicorn does it, and a body in chunks that has come in whole is decoded at once."""
         super().set_body_reader()
-        if self.arrival.is_whole and self._values("TRANSFER-ENCODING"):
+        if self._is_coded and self.arrival.is_whole:
             self.body = io.BytesIO(self.body.read())
 
     def should_close(self) -> bool:
@@ -68,16 +67,27 @@ class StrictRequest(Request):  # type: ignore[misc]  # gunicorn has no types
         # Where the body's end was not come to, nobody knows where a next request would begin.
         if not self.arrival.is_whole or getattr(self.body, "failed", False):
             return True
-        options = ",".join(self._values("CONNECTION")).lower().split(",")
-        return any(option.strip(" \t") == "close" for option in options) or bool(super().should_close())
+        return self._says_close or bool(super().should_close())
 
-    def _check_host(self) -> None:
-        hosts = self._values("HOST")
-        if not hosts:
+    def _look_at_headers(self) -> None:
+        """Once over all of them: a small read is to cost little."""
+        host: str | None = None
+        codings: list[str] = []
+        for name, value in self.headers:
+            match name:
+                case "HOST" if host is None:
+                    host = value
+                case "TRANSFER-ENCODING":
+                    codings.append(value)
+                case "CONNECTION":
+                    options = value.lower().split(",")
+                    self._says_close |= any(option.strip(" \t") == "close" for option in options)
+        if host is None:
             if self.version >= (1, 1):
                 raise BadRequest("a request of HTTP/1.1 has a header Host, and this one has none")
-        elif not _HOST.fullmatch(hosts[0]):
-            raise BadRequest(f"the header Host is {shown(hosts[0])}, which is no host and port")
-
-    def _values(self, name: str) -> list[str]:
-        return [value for each, value in self.headers if each == name]
+        elif not _HOST.fullmatch(host):
+            raise BadRequest(f"the header Host is {shown(host)}, which is no host and port")
+        self._is_coded = bool(codings)
+        coding = ",".join(codings)
+        if coding and coding.lower() != "chunked":
+            raise BadRequest(f"a body in the coding {shown(coding)}; only 'chunked' is taken")
