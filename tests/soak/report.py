@@ -10,6 +10,8 @@ from typing import Final, TypeVar
 
 from attrs import define
 
+from seekfs_io.pages.segmentstore import READERS
+from seekfs_io.pages.shelf import LOADERS
 from tests.soak.nodes import BURST, RATE, Fate, Node, Vitals
 from tests.soak.trouble import STORM
 from tests.soak.world import FIRST_WHOLE, World
@@ -27,8 +29,9 @@ DESCRIPTORS_BESIDE: Final = 160
 """What a daemon may have open at its end beside what it had at its beginning: a connection to the store for
 each GET, and the segments of a ceiling, each of which may stay open."""
 
-THREADS_BESIDE: Final = 32
-"""Likewise: a thread for each request that is answered and each page that is written, and for each GET."""
+THREADS_BESIDE: Final = 32 + READERS + LOADERS
+"""Likewise: a thread for each request that is answered, each page that is written, and each read that the disk is
+asked for; and for each GET."""
 
 
 @define
