@@ -124,3 +124,12 @@ def foreign_name(names: Collection[str], inner: Mapping[str, Collection[str]]) -
 
 def _first_of(names: Iterable[str], is_ours: Callable[[str], bool]) -> str | None:
     return min((name for name in names if not is_ours(name)), default=None)
+
+
+DESCRIPTORS_MAX: Final = 512
+
+
+def descriptors_max(files_max: int | None) -> int:
+    """How many segments may have their files open while nobody is in them, in a process that may open
+    ``files_max`` files (None: any number): a quarter, since connections need the rest."""
+    return DESCRIPTORS_MAX if files_max is None else max(8, min(DESCRIPTORS_MAX, files_max // 4))

@@ -63,6 +63,19 @@ class Ended:
     call: int
 
 
+READERS: Final = 16
+"""Reads of pages that the disk is asked for at once: as many as keep a fast one busy, and as many as one that
+hangs may have in its hands."""
+
+LOADERS: Final = 2
+"""Manifests read at once, likewise."""
+
+STEP_BYTES: Final = 4 << 20
+"""What a disk is asked to read or write at once, so that a slow one is seen to move."""
+
+RESERVED_AT_ONCE_BYTES: Final = 64 << 20
+"""Blocks of a new segment: few enough that even a slow disk is seen to move, and one run on most."""
+
 LOOKS: Final = 4
 """Into how many looks the wait for a call is divided."""
 

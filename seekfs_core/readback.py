@@ -46,7 +46,7 @@ def loss_in_reading(outcome: Outcome) -> PageLoss | None:
             return PageLoss.DAMAGED
         case Outcome.VANISHED | Outcome.REFUSED | Outcome.HUNG:
             return PageLoss.UNREADABLE
-        case Outcome.DONE | Outcome.STARVED | Outcome.CAME_BACK:
+        case Outcome.DONE | Outcome.STARVED | Outcome.UNTRIED | Outcome.CAME_BACK:
             return None
         case _:
             assert_never(outcome)

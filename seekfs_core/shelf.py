@@ -16,16 +16,23 @@ import enum
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from attrs import define, field, frozen
 
 from seekfs_core.errors import ContractViolation
 from seekfs_core.heads import KnownHeads
 from seekfs_core.names import VERSION_MAX, namespace_fault
+from seekfs_core.tier import Outcome
 
 ManifestName: TypeAlias = tuple[str, int]
 """Namespace and version."""
+
+LOOKING: Final = 2
+"""Manifests that are looked for at once, and decoded."""
+
+KEEPING: Final = 1
+"""Manifests and heads written at once: a disk that hangs takes this one, and no request to the store."""
 
 BLOCK_BYTES = 4096
 FILE_OVERHEAD_BYTES = 512
@@ -50,9 +57,25 @@ class KeptLoss(enum.Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether its file is removed at once. What cannot be read, or is refused for a limit that somebody
-        set, may do later, and may be all there is while the store is away."""
+        """Whether its file is removed, as soon as no other is being written. What cannot be read, or is
+        refused for a limit that somebody set, may do later, and be all there is while the store is away."""
         return self in (KeptLoss.DAMAGED, KeptLoss.VANISHED)
+
+
+def loss_in_loading(outcome: Outcome) -> KeptLoss | None:
+    """Why a kept manifest is not to be had when reading it had this outcome; None: it was read, or may be at
+    any moment."""
+    match outcome:
+        case Outcome.DAMAGED:
+            return KeptLoss.DAMAGED
+        case Outcome.VANISHED:
+            return KeptLoss.VANISHED
+        case Outcome.REFUSED | Outcome.HUNG:
+            return KeptLoss.UNREADABLE
+        case Outcome.DONE | Outcome.STARVED | Outcome.UNTRIED | Outcome.CAME_BACK:
+            return None
+        case _:
+            assert_never(outcome)
 
 
 def manifest_file(name: ManifestName) -> str:
@@ -159,11 +182,13 @@ class ShelfRetention:
         """The copy of a manifest is whole."""
         self._doubted.discard(name)
 
-    def lost(self, name: ManifestName, loss: KeptLoss) -> None:
-        """The copy of a manifest is of no use. The driver removes it where that is final; otherwise it stays
-        until the store has given another. Unknown ones are ignored."""
-        if name in self._charges and not loss.is_final:
-            self._doubted.add(name)
+    def lost(self, name: ManifestName, loss: KeptLoss) -> bool:
+        """The copy of a manifest is of no use; whether the driver is to remove it, if it need not wait for
+        that. One that stays is replaced when the store has given another. Unknown ones are ignored."""
+        if name not in self._charges:
+            return False
+        self._doubted.add(name)
+        return loss.is_final
 
     def restored(self, found: Iterable[FoundManifest]) -> None:
         """What is on the shelf at start, in any order. It may be more than there is room for: ``surplus``."""

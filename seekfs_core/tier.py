@@ -277,6 +277,7 @@ class Outcome(Enum):
     VANISHED = "the file is not there"
     REFUSED = "the disk said no"
     STARVED = "this process has no file or no memory left for it"
+    UNTRIED = "it was not asked for, since the disk hangs in others"
     HUNG = "the disk has not answered, and is not waited for any longer"
     CAME_BACK = "the disk has answered, long after that"
 
@@ -305,6 +306,7 @@ VERDICTS: Final[dict[tuple[Operation, Outcome], type[Verdict] | None]] = {
     (Operation.UNLINK, Outcome.REFUSED): Failed,
     # The disk was not asked, and is as good as before.
     **{(operation, Outcome.STARVED): Abandoned for operation in Operation},
+    **{(operation, Outcome.UNTRIED): Abandoned for operation in Operation},
     # Whatever does not answer, the next use of the same kind would hang beside it.
     **{(operation, Outcome.HUNG): Hung for operation in Operation},
     **{(operation, Outcome.CAME_BACK): CameBack for operation in Operation},

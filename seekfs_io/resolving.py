@@ -49,6 +49,7 @@ from seekfs_core.resolver_messages import (
     ServedOn,
     WaiterLeft,
 )
+from seekfs_core.shelf import KEEPING, LOOKING
 from seekfs_io.fetching import Fetcher
 from seekfs_io.objects.base import ReadableStore
 from seekfs_io.objects.whole import Watch, fetch_whole
@@ -56,9 +57,6 @@ from seekfs_io.pages.shelf import Shelf
 from seekfs_io.threads import DaemonPool, run_all
 
 log = logging.getLogger("seekfs.resolve")
-
-SHELF_THREADS = 2
-"""Threads that look for manifests kept on this node."""
 
 
 @frozen
@@ -99,9 +97,8 @@ class Resolving:
         self._waiters: dict[int, queue.SimpleQueue[Resolved | NotResolved]] = {}
         self._next_waiter = 1
         self._to_keep: dict[tuple[str, int], bytes] = {}
-        self._pool = DaemonPool("seekfs-shelf", SHELF_THREADS)
-        # A disk that hangs takes this thread, and none that makes requests to the store.
-        self._keepers = DaemonPool("seekfs-keep", 1)
+        self._pool = DaemonPool("seekfs-shelf", LOOKING)
+        self._keepers = DaemonPool("seekfs-keep", KEEPING)
         self._keeping = 0
         self._kept = threading.Condition(self._lock)
         self._tell(Restored(shelf.heads()))

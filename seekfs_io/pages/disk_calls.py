@@ -49,6 +49,10 @@ class DiskHangs(TimeoutError):
         super().__init__(errno.ETIMEDOUT, f"no answer for {seconds:g} seconds")
         self.is_tried = is_tried
 
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome.HUNG if self.is_tried else Outcome.UNTRIED
+
 
 class _Call(Generic[ResultT]):
     """One call that is waited for. What it holds is dropped when it is over, since a thread that has made a
@@ -208,7 +212,9 @@ class DiskCalls:
                     call.given_up = True
                     call.stays()
                 case GiveUpUntried(number):
-                    self._calls[number].given_up = False
+                    call = self._calls[number]
+                    # What it was to fill is its caller's again, while its turn may never come.
+                    call.given_up, call.do = False, None
         due = self._watch.next_deadline()
         if due is not None and (self._alarm_at is None or due < self._alarm_at):
             self._alarm.notify_all()

@@ -18,12 +18,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from seekfs_core.disk_watch import RESERVED_AT_ONCE_BYTES, STEP_BYTES
 from seekfs_core.restoring import RecordHeader, believed_record
 from seekfs_core.segment_layout import RECORD_HEADER_LENGTH, record_length
 from seekfs_io.pages.segment_format import decode_header
-
-RESERVED_AT_ONCE_BYTES = 64 << 20
-"""Blocks of a new segment: few enough that even a slow disk is seen to move, and one run on most."""
 
 
 class SegmentFile:
@@ -158,13 +156,10 @@ class SegmentFile:
         return fd
 
 
-DESCRIPTORS_MAX = 512
-
-
-def descriptors_max() -> int:
-    """A quarter of what the process may open: connections need the rest."""
+def files_max() -> int | None:
+    """How many files this process may open; None: any number."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return DESCRIPTORS_MAX if soft < 0 else max(8, min(DESCRIPTORS_MAX, soft // 4))
+    return None if soft < 0 else soft
 
 
 class Descriptors:
@@ -200,10 +195,6 @@ def _open_existing(path: Path) -> int:
         if error.errno not in (errno.EROFS, errno.EACCES):
             raise
         return os.open(path, os.O_RDONLY | flags)
-
-
-STEP_BYTES = 4 << 20
-"""What a disk is asked for at once, so that a slow one is seen to move."""
 
 
 def read_at_hand(fd: int, views: Sequence[memoryview], offset: int) -> int:

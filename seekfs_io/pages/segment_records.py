@@ -109,15 +109,18 @@ class Records:
         The CRC-32C of what was copied. The header says what it should be, so that rot on the way is found at
         the next read, too. ``OSError``, and whatever ``read`` raises.
         """
-        self._put(place.file, [memoryview(encode_header(self._header_of(key, place)))], place.offset)
         crc = 0
         window = memoryview(bytearray(min(COPY_WINDOW_BYTES, place.length)))
+        header = [memoryview(encode_header(self._header_of(key, place)))]
         for start in range(0, place.length, len(window)):
             view = window[: place.length - start]
             if not read(view, start):
                 return None
             crc = crc32c(view, crc)
-            self._put(place.file, [view], place.offset + RECORD_HEADER_LENGTH + start)
+            if start == 0:
+                self._put(place.file, [*header, view], place.offset)
+            else:
+                self._put(place.file, [view], place.offset + RECORD_HEADER_LENGTH + start)
         return crc
 
     def _put(self, file: SegmentFile, views: Sequence[memoryview], start: int) -> None:

@@ -31,6 +31,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from seekfs_core.cache_directory import descriptors_max
+from seekfs_core.disk_watch import READERS
 from seekfs_core.pages import PageKey
 from seekfs_core.patience import DISK_SECONDS_MAX
 from seekfs_core.readback import PageLoss, corruption, disagreement, loss_in_reading
@@ -67,17 +69,13 @@ from seekfs_io.pages.base import CLOSE_SECONDS_DEFAULT, TierStatistics
 from seekfs_io.pages.directory import CacheDirectory, claim, segment_path
 from seekfs_io.pages.disk_calls import DiskCalls, DiskHangs
 from seekfs_io.pages.recovery import recover
-from seekfs_io.pages.segment_file import Descriptors, SegmentFile, descriptors_max
+from seekfs_io.pages.segment_file import Descriptors, SegmentFile, files_max
 from seekfs_io.pages.segment_records import Place, Records
 from seekfs_io.pages.tier_switch import DiskHealth, outcome_of, reason_of
 
 log = logging.getLogger("seekfs.cache")
 
 HITS_FED_AT_ONCE = 256
-
-READERS = 16
-"""Reads that the disk is asked for at once: as many as keep a fast one busy, and as many as one that hangs
-may have in its hands."""
 
 
 class SegmentLease:
@@ -143,7 +141,7 @@ class SegmentStore:
         self._pages: dict[PageKey, Place] = {}
         self._files: dict[int, SegmentFile] = {}
         self._placed: dict[PageKey, Place] = {}
-        self._descriptors = Descriptors(descriptors_max())
+        self._descriptors = Descriptors(descriptors_max(files_max()))
         # Whether a disk hangs is a matter of this machine's time, whatever ``clock`` says for decisions.
         self._calls = DiskCalls("seekfs-read", READERS, self._health, answer_seconds_max, time.monotonic)
         self._records = Records(directory.store_id, self._descriptors, self._calls, self._leave)
@@ -201,8 +199,7 @@ class SegmentStore:
         try:
             is_good = self._records.read(key, page, view, offset)
         except DiskHangs as hangs:
-            if hangs.is_tried:
-                self._lose(key, page, Outcome.HUNG, reason_of(hangs))
+            self._lose(key, page, hangs.outcome, reason_of(hangs))
             raise
         except OSError as error:
             self._lose(key, page, outcome_of(error), reason_of(error))
@@ -374,14 +371,11 @@ class SegmentStore:
             return WriteFailed(action.key, action.segment)  # Dropped since.
         # Nor can it have come to the same segment again: it is being placed until this has an outcome.
         assert (old.offset, old.length) == (action.source_offset, action.nbytes)
-        is_let_through, is_probe = self._health.reading.ask()
         try:
-            if not is_let_through:
-                return WriteFailed(action.key, action.segment)
             page = Place(self._file(action.segment), action.offset, old.length, old.crc32c)
             return self._place(action.key, page, lambda: self._copy(action.key, old, page))
         finally:
-            self._release(old, is_unused_probe=is_probe)  # If it was used, this says nothing more.
+            self._release(old, is_unused_probe=False)
 
     def _place(self, key: PageKey, page: Place, write: Callable[[], bool]) -> LogEvent:
         """Write a record with ``write``, into a segment that another thread may still be making."""
@@ -404,7 +398,15 @@ class SegmentStore:
 
     def _copy(self, key: PageKey, old: Place, page: Place) -> bool:
         """Copy a record; False where it could not be read, or is wrong: then it is dropped."""
-        crc = self._records.copy(key, page, lambda view, offset: self._read(key, old, view, offset))
+        # Asked here and no sooner: nothing but the read may hold up a probe.
+        is_let_through, is_probe = self._health.reading.ask()
+        if not is_let_through:
+            return False
+        try:
+            crc = self._records.copy(key, page, lambda view, offset: self._read(key, old, view, offset))
+        finally:
+            if is_probe:
+                self._health.reading.abandoned()  # If it was used, this says nothing more.
         if crc is None:
             return False
         loss = corruption(crc, page.crc32c)

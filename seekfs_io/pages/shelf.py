@@ -37,6 +37,7 @@ from typing import Protocol
 from crc32c import crc32c
 
 from seekfs_core.cache_directory import TEMPORARY_SUFFIX
+from seekfs_core.disk_watch import LOADERS, STEP_BYTES
 from seekfs_core.heads import KnownHeads, decode_heads, encode_heads
 from seekfs_core.patience import DISK_SECONDS_MAX
 from seekfs_core.restoring import doubt_of_shelf
@@ -50,21 +51,19 @@ from seekfs_core.shelf import (
     ShelfRetention,
     file_charge,
     is_shelf_file,
+    loss_in_loading,
     manifest_file,
     manifest_in,
     shelf_layout,
 )
 from seekfs_core.tier import Operation, Outcome
 from seekfs_io.pages.directory import CacheDirectory, write_file
-from seekfs_io.pages.disk_calls import DiskCalls, DiskHangs
-from seekfs_io.pages.tier_switch import DiskHealth, reason_of
+from seekfs_io.pages.disk_calls import DiskCalls, DiskHangs, Moves
+from seekfs_io.pages.tier_switch import DiskHealth, outcome_of, reason_of
 
 log = logging.getLogger("seekfs.cache")
 
 ENVELOPE_VERSION = 1
-
-LOADERS = 2
-"""Manifests read at once, and so the threads that a disk which hangs may keep."""
 
 _MAGIC = b"seekfsmf"
 _ENVELOPE = struct.Struct("<8sHHIQQ")
@@ -190,33 +189,30 @@ class ManifestShelf:
         if not is_let_through:
             return None
         try:
-            return self._calls.wait_for(Operation.READ, lambda _: self._load(name))
+            read = self._calls.wait_for(Operation.READ, lambda moves: self._read(name, moves))
         except DiskHangs as hangs:
             log.warning("%s %s: %s", self._file(name), KeptLoss.UNREADABLE.value, reason_of(hangs))
-            with self._lock:
-                self._retention.lost(name, KeptLoss.UNREADABLE)
-            return None
+            read = hangs.outcome
         except BaseException:
             self._health.reading.abandoned()
             raise
-
-    def _load(self, name: ManifestName) -> bytes | None:
-        """The bytes that were kept; where that is a loss for good, the file is removed."""
-        read = self._read(name)
-        with self._lock:
-            if isinstance(read, bytes):
-                self._retention.loaded(name)
-            else:
-                self._retention.lost(name, read)
         if isinstance(read, bytes):
-            with contextlib.suppress(OSError):
-                os.utime(self._file(name))  # The order of use, for the next process.
+            with self._lock:
+                self._retention.loaded(name)
             return read
-        if read.is_final:
-            with self._keeping, self._disk("removed"):
-                # Another reader may have been first, and another copy be there by now.
-                if not isinstance(self._read(name), bytes):
-                    self._remove((name,))
+        loss = loss_in_loading(read)
+        if loss is not None:
+            with self._lock:
+                is_removed = self._retention.lost(name, loss)
+            # Without waiting for a disk that hangs in a write.
+            if is_removed and self._keeping.acquire(blocking=False):
+                try:
+                    with self._disk("removed"):
+                        # Another reader may have been first, and another copy be there by now.
+                        if not isinstance(self._read(name), bytes):
+                            self._remove((name,))
+                finally:
+                    self._keeping.release()
         return None
 
     def refuse(self, ns: str, version: int) -> None:
@@ -299,23 +295,26 @@ class ManifestShelf:
             else:
                 self._heads.restore(versions)
 
-    def _read(self, name: ManifestName) -> bytes | KeptLoss:
-        """What is kept of a manifest, or why it is not to be had, which is logged."""
-        path, why = self._file(name), ""
+    def _read(self, name: ManifestName, moves: Moves = lambda: None) -> bytes | Outcome:
+        """What is kept of a manifest, or what came of reading it, which is logged."""
+        path = self._file(name)
         try:
-            body = decode_envelope(path.read_bytes(), *name)
-            self._health.went(Operation.READ, Outcome.DAMAGED if body is None else Outcome.DONE)
-            if body is not None:
-                return body
-            loss = KeptLoss.DAMAGED
+            body = decode_envelope(_read_in_steps(path, moves), *name)
+        except DiskHangs:
+            raise
         except OSError as error:
-            self._health.failed(Operation.READ, error)
-            if isinstance(error, FileNotFoundError):
-                loss = KeptLoss.VANISHED
-            else:
-                loss, why = KeptLoss.UNREADABLE, f": {reason_of(error)}"
-        log.warning("%s %s%s%s", path, loss.value, why, "; dropped" if loss.is_final else "")
-        return loss
+            outcome, why = outcome_of(error), f": {reason_of(error)}"
+        else:
+            if body is not None:
+                self._health.went(Operation.READ, Outcome.DONE)
+                with contextlib.suppress(OSError):
+                    os.utime(path)  # The order of use, for the next process.
+                return body
+            outcome, why = Outcome.DAMAGED, ""
+        self._health.went(Operation.READ, outcome, why.removeprefix(": "))
+        loss = loss_in_loading(outcome) or KeptLoss.UNREADABLE
+        log.warning("%s %s%s", path, loss.value, why)
+        return outcome
 
     def _remove(self, names: Iterable[ManifestName]) -> None:
         """Charged until the file is gone."""
@@ -323,6 +322,16 @@ class ManifestShelf:
             self._file(name).unlink(missing_ok=True)
             with self._lock:
                 self._retention.gone(name)
+
+
+def _read_in_steps(path: Path, moves: Moves) -> bytes:
+    """A file's bytes; ``moves`` is called between its steps. ``OSError``."""
+    pieces = []
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(STEP_BYTES):
+            pieces.append(piece)
+            moves()
+    return b"".join(pieces)
 
 
 class MemoryShelf:

@@ -15,6 +15,7 @@ from seekfs_core.cache_directory import (
     SEGMENTS_NAME,
     SHELF_NAME,
     Fate,
+    descriptors_max,
     fate_of,
     foreign_beside_no_layout,
     foreign_name,
@@ -100,3 +101,7 @@ def test_without_a_layout_file_only_what_is_made_before_it_may_be_there() -> Non
 
 def test_beside_a_layout_file_it_is_that_file_which_decides_first() -> None:
     assert foreign_beside_no_layout([LAYOUT_NAME, "what-the-future-keeps"]) is None
+
+
+def test_segments_may_have_a_quarter_of_the_files_of_the_process_open() -> None:
+    assert [descriptors_max(files) for files in (0, 40, 1024, 4096, None)] == [8, 10, 256, 512, 512]

@@ -43,5 +43,6 @@ def test_what_reading_a_page_back_loses() -> None:
         Outcome.HUNG: PageLoss.UNREADABLE,
         # What this process lacks, or what is known already, is no fault of the page.
         Outcome.STARVED: None,
+        Outcome.UNTRIED: None,
         Outcome.CAME_BACK: None,
     }

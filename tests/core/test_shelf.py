@@ -19,10 +19,12 @@ from seekfs_core.shelf import (
     ShelfRetention,
     file_charge,
     is_shelf_file,
+    loss_in_loading,
     manifest_file,
     manifest_in,
     shelf_layout,
 )
+from seekfs_core.tier import Outcome
 
 
 def shelf_of(
@@ -86,8 +88,9 @@ def test_a_version_newer_than_the_remembered_head_is_current() -> None:
 def test_a_copy_that_was_of_no_use_is_replaced_and_one_that_is_gone_too(loss: KeptLoss) -> None:
     shelf = shelf_of(10, {("a", 1): 4, ("b", 1): 2})
     assert not shelf.wants(("a", 1))
-    shelf.lost(("a", 1), loss)
-    if loss.is_final:  # The driver removes it.
+    assert shelf.lost(("a", 1), loss) is loss.is_final
+    assert shelf.wants(("a", 1)), "the driver need not have removed it yet"
+    if loss.is_final:
         shelf.gone(("a", 1))
     assert shelf.wants(("a", 1))
     # Until the new one is written both take space.
@@ -106,6 +109,20 @@ def test_a_copy_that_turns_out_to_be_whole_is_not_replaced() -> None:
     shelf.lost(("a", 2), KeptLoss.UNREADABLE)
     shelf.kept(("a", 2), 4)
     assert not shelf.wants(("a", 2))
+
+
+def test_what_loading_a_copy_says_of_it() -> None:
+    assert {outcome: loss_in_loading(outcome) for outcome in Outcome} == {
+        Outcome.DONE: None,
+        Outcome.DAMAGED: KeptLoss.DAMAGED,
+        Outcome.VANISHED: KeptLoss.VANISHED,
+        Outcome.REFUSED: KeptLoss.UNREADABLE,
+        Outcome.HUNG: KeptLoss.UNREADABLE,
+        # The disk was not asked, so that nothing is known of it.
+        Outcome.STARVED: None,
+        Outcome.UNTRIED: None,
+        Outcome.CAME_BACK: None,
+    }
 
 
 def test_of_a_copy_that_went_no_doubt_is_left() -> None:

@@ -207,6 +207,7 @@ def test_what_a_use_of_the_disk_says_about_it() -> None:
         assert verdict(operation, Outcome.HUNG, "late") == Hung(f"{operation.value}: late")
         assert verdict(operation, Outcome.CAME_BACK) == CameBack()
         assert verdict(operation, Outcome.STARVED, "too many open files") == Abandoned()
+        assert verdict(operation, Outcome.UNTRIED) == Abandoned()
     assert [operation for operation in Operation if operation.use is Use.READING] == [Operation.READ]
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,6 +123,27 @@ def test_after_the_end_calls_are_made_by_their_callers_and_those_under_way_are_s
         assert health.off_because is not None
         thread = calls.wait_for(Operation.READ, lambda _: threading.current_thread())
         assert thread is threading.current_thread()
+        stuck.go_on.set()
+        assert stuck.came_back.wait(30)
+
+
+def test_what_an_untried_call_was_to_fill_is_its_callers_again_at_once() -> None:
+    """Its turn may never come; until then it would hold memory that nobody counts."""
+
+    class Memory(bytearray):
+        pass
+
+    with calls_of(PATIENCE_SECONDS, threads=1) as (calls, _):
+        stuck = Stuck(calls)
+        assert stuck.begun.wait(30)
+        memory = Memory(10)
+        gone = weakref.ref(memory)
+        with contextlib.suppress(DiskHangs):
+            calls.wait_for(Operation.READ, functools.partial(lambda view, _: len(view), memory))
+            raise AssertionError("it was made behind one that hangs")
+        del memory
+        gc.collect()
+        assert gone() is None
         stuck.go_on.set()
         assert stuck.came_back.wait(30)
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from seekfs_core.cache_directory import TEMPORARY_SUFFIX
-from seekfs_core.shelf import KeptLoss, ManifestName
+from seekfs_core.shelf import ManifestName
+from seekfs_core.tier import Outcome
+from seekfs_io.pages.disk_calls import Moves
 from seekfs_io.pages.shelf import ManifestShelf, MemoryShelf, Shelf, decode_envelope, encode_envelope
 
 MIB = 1 << 20
@@ -206,19 +208,16 @@ def test_a_manifest_that_cannot_be_read_just_now_is_not_thrown_away(
     """It may be all there is while the store is away; once the store has given another, that is kept."""
     shelf = ManifestShelf(tmp_path / "shelf", 4 * MIB)
     shelf.keep("dev", 1, b"one")
-    read_bytes = Path.read_bytes
 
-    def refuse(path: Path) -> bytes:
-        if path.suffix == ".manifest":
-            raise OSError(errno.EMFILE, "too many open files")
-        return read_bytes(path)
+    def refuse(path: Path, moves: object) -> bytes:
+        raise OSError(errno.EIO, "input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", refuse)
+        patched.setattr("seekfs_io.pages.shelf._read_in_steps", refuse)
         assert shelf.load("dev", 1) is None
     assert shelf.load("dev", 1) == b"one"
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", refuse)
+        patched.setattr("seekfs_io.pages.shelf._read_in_steps", refuse)
         assert shelf.load("dev", 1) is None
     (tmp_path / "shelf" / "dev@1.manifest").write_bytes(b"rot")
     shelf.keep("dev", 1, b"one")
@@ -259,8 +258,8 @@ def test_what_was_replaced_in_the_meantime_is_not_removed(
     file.write_bytes(b"rot")
     read = ManifestShelf._read
 
-    def replaced_after(self: ManifestShelf, name: ManifestName) -> bytes | KeptLoss:
-        found = read(self, name)
+    def replaced_after(self: ManifestShelf, name: ManifestName, moves: Moves) -> bytes | Outcome:
+        found = read(self, name, moves)
         monkeypatch.setattr(ManifestShelf, "_read", read)
         assert self.load("dev", 1) is None
         self.keep("dev", 1, b"one")
@@ -269,6 +268,20 @@ def test_what_was_replaced_in_the_meantime_is_not_removed(
     monkeypatch.setattr(ManifestShelf, "_read", replaced_after)
     assert shelf.load("dev", 1) is None
     assert shelf.load("dev", 1) == b"one"
+
+
+def test_who_finds_a_damaged_copy_waits_for_no_disk_that_hangs_in_a_write(tmp_path: Path) -> None:
+    """Nor does it take the shelf for one that cannot be read."""
+    shelf = ManifestShelf(tmp_path / "shelf", 4 * MIB, answer_seconds_max=0.1)
+    shelf.keep("dev", 1, b"one")
+    shelf.keep("dev", 2, b"two")
+    (tmp_path / "shelf" / "dev@1.manifest").write_bytes(b"rot")
+    with shelf._keeping:  # As a writer does for as long as the disk takes.
+        assert shelf.load("dev", 1) is None
+        assert shelf.load("dev", 2) == b"two"
+    shelf.keep("dev", 1, b"one")
+    assert shelf.load("dev", 1) == b"one"
+    assert used_bytes(tmp_path / "shelf") <= 4 * MIB
 
 
 def test_heads_that_a_disk_refused_are_written_with_the_next(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from typing import Final, TypeVar
 
 from attrs import define
 
-from seekfs_io.pages.segmentstore import READERS
-from seekfs_io.pages.shelf import LOADERS
+from seekfs_core.disk_watch import LOADERS, READERS
 from tests.soak.nodes import BURST, RATE, Fate, Node, Vitals
 from tests.soak.trouble import STORM
 from tests.soak.world import FIRST_WHOLE, World
@@ -30,8 +29,8 @@ DESCRIPTORS_BESIDE: Final = 160
 each GET, and the segments of a ceiling, each of which may stay open."""
 
 THREADS_BESIDE: Final = 32 + READERS + LOADERS
-"""Likewise: a thread for each request that is answered, each page that is written, and each read that the disk is
-asked for; and for each GET."""
+"""Likewise: a thread for each request that is answered, each page that is written, each read of the disk, and
+each GET."""
 
 
 @define
