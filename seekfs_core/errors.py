@@ -21,6 +21,7 @@ Two vocabularies, because blame is in the type:
     │   └── NoSuchObject           404  a key of the bucket, asked for directly
     ├── TooLarge                   413
     ├── RangeNotSatisfiable        416  carries the size of the file
+    ├── BudgetSpent                429  the namespace's budget; carries when to try again
     ├── StoreAnswered              502  the store answered, and wrongly, after all retries
     │   ├── StoreRefused           502  401, 403, a redirect, no bucket: whichever object is asked for
     │   ├── PageCorrupt            502  a page whose bytes are not those of the manifest, twice
@@ -87,6 +88,15 @@ class FailureKind(enum.Enum):
 
     INTERNAL = "internal"
     """None of the store's: a bug of whoever made the request, which would do the same again."""
+
+    OVERTAKEN = "overtaken"
+    """None of the store's: it was broken off, because another request for the same was answered first."""
+
+    BREAKER_OPEN = "breaker_open"
+    """The store was not asked, having failed too often in a row (``seekfs_core.breaker``)."""
+
+    OVER_BUDGET = "over_budget"
+    """The store was not asked: the namespace has spent its budget for longer than the read may wait."""
 
 
 @frozen(kw_only=True)
@@ -178,6 +188,12 @@ class RangeNotSatisfiable(SeekfsError):
     status, slug, title = 416, "range-not-satisfiable", "The range lies outside the file"
 
 
+class BudgetSpent(SeekfsError):
+    """``context["retry_after"]`` is when to try again, in whole seconds from now; see ``retry_after_of``."""
+
+    status, slug, title = 429, "budget-spent", "The namespace has spent its budget"
+
+
 class StoreAnswered(SeekfsError):
     status, slug, title = 502, "store-answered-wrongly", "The object store answered wrongly"
 
@@ -247,10 +263,20 @@ def most_telling(errors: Sequence[BaseException]) -> BaseException:
 RETRY_AFTER_SECONDS_DEFAULT = 1
 """What a 503 suggests where the store suggested nothing: a moment, not a minute."""
 
+RETRIABLE_STATUSES = frozenset({429, 503})
+"""Answers that say when to come back."""
+
 
 def retry_after_of(error: SeekfsError) -> int | None:
     """When it may be tried again, in whole seconds from now; None where that is not said."""
-    return int(error.context.get("retry_after", RETRY_AFTER_SECONDS_DEFAULT)) if error.status == 503 else None
+    if error.status not in RETRIABLE_STATUSES:
+        return None
+    return int(error.context.get("retry_after", RETRY_AFTER_SECONDS_DEFAULT))
+
+
+def _whole_seconds(seconds: float | None) -> int:
+    """A ``Retry-After``: whole seconds, at least one, and not before ``seconds`` where that is known."""
+    return RETRY_AFTER_SECONDS_DEFAULT if seconds is None else max(1, -int(-seconds // 1))
 
 
 def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:
@@ -265,18 +291,17 @@ def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:
     if failure.code is not None:
         facts["store_code"] = failure.code
     match failure.kind:
-        case FailureKind.UNREACHABLE | FailureKind.BUSY:
-            after = failure.retry_after_seconds
-            seconds = RETRY_AFTER_SECONDS_DEFAULT if after is None else after
-            # Whole seconds, and not before the store said.
-            return StoreUnavailable(where, retry_after=max(1, -int(-seconds // 1)), **facts)
+        case FailureKind.UNREACHABLE | FailureKind.BUSY | FailureKind.BREAKER_OPEN:
+            return StoreUnavailable(where, retry_after=_whole_seconds(failure.retry_after_seconds), **facts)
+        case FailureKind.OVER_BUDGET:
+            return BudgetSpent(where, retry_after=_whole_seconds(failure.retry_after_seconds), **facts)
         case FailureKind.TIMED_OUT:
             return StoreTimeout(where, **facts)
         case FailureKind.BAD_CHECKSUM:
             return PageCorrupt(where, **facts)
         case FailureKind.CLOSING:
             return ShuttingDown(where, **facts)
-        case FailureKind.INTERNAL:
+        case FailureKind.INTERNAL | FailureKind.OVERTAKEN:
             return SeekfsError(where, **facts)
         case FailureKind.DENIED | FailureKind.STALE_SIGNATURE | FailureKind.REDIRECTED:
             return StoreRefused(where, **facts)

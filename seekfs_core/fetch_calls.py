@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 
 from attrs import define, field
 
@@ -36,10 +37,10 @@ class Calls:
         """How many could start now, as far as they are concerned."""
         return len(self._queue)
 
-    def want(self, number: int) -> None:
+    def want(self, number: int, ns: str | None) -> None:
         if number in self._calls:
             raise ContractViolation(f"call {number} is known already")
-        call = self._calls[number] = Call(number)
+        call = self._calls[number] = Call(number, ns)
         self._queue.append(call)
 
     def leave(self, number: int) -> list[BreakOffCall]:
@@ -66,11 +67,15 @@ class Calls:
         dues += (call.piece_due for call in self._calls.values())
         return min(dues, default=float("inf"))
 
-    def start_next(self, now: float) -> StartCall:
-        """Start the first of the queue."""
-        call = self._queue.popleft()
+    def next(self, may_start: Callable[[str | None], bool]) -> Call | None:
+        """The first of the queue whose namespace may start one."""
+        return next((call for call in self._queue if may_start(call.ns)), None)
+
+    def start(self, call: Call, now: float, *, probe: int) -> StartCall:
+        """Start one of the queue."""
+        self._queue.remove(call)
         call.attempt += 1
-        call.in_flight = True
+        call.in_flight, call.probe = True, probe
         call.piece_due = now + self.piece_seconds_max
         return StartCall(call.number, call.attempt)
 
@@ -98,8 +103,10 @@ class Calls:
     def ended(self, call: Call) -> None:
         del self._calls[call.number]
 
-    def failed(self, call: Call, failure: StoreFailure, now: float) -> tuple[FailCall, ...]:
-        delay = self.retry.delay(failure, call.attempt, self.rng) if call.wanted else None
+    def failed(
+        self, call: Call, failure: StoreFailure, now: float, *, may_retry: bool
+    ) -> tuple[FailCall, ...]:
+        delay = self.retry.delay(failure, call.attempt, self.rng) if call.wanted and may_retry else None
         if delay is not None:
             call.due = now + delay
             self._resting.append(call)
@@ -108,6 +115,13 @@ class Calls:
         if not call.wanted:
             return ()
         return (FailCall(call.number, after_attempts(failure, call.attempt)),)
+
+    def refuse_waiting(self, failure: StoreFailure) -> list[FailCall]:
+        """Every call that is not in flight fails with ``failure``."""
+        waiting = [call for call in self._calls.values() if not call.in_flight]
+        for call in waiting:
+            self._forget(call)
+        return [FailCall(call.number, failure) for call in waiting]
 
     def fail_all(self, failure: StoreFailure) -> list[FailCall | BreakOffCall]:
         """Every call that somebody waits for fails with ``failure``."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Mapping
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
+from seekfs_core.breaker import BreakerPolicy
 from seekfs_core.errors import CeilingExceeded, StoreFailure
+from seekfs_core.hedge import HedgePolicy
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import FileEntry
+from seekfs_core.namespace_budgets import NamespaceBudget
 from seekfs_core.pages import FileKey, PageKey
 
 
@@ -22,6 +27,10 @@ class FetchLimits:
     page_seconds_max: float
     """How long one page of a GET may take, and one piece of another answer: a store that trickles never falls
     silent."""
+    hedge: HedgePolicy = field(factory=HedgePolicy)
+    breaker: BreakerPolicy = field(factory=BreakerPolicy)
+    namespaces: Mapping[str, NamespaceBudget] = field(factory=dict)
+    """The namespaces that have budgets of their own, beneath the node's."""
 
     @property
     def ahead_bytes(self) -> int:
@@ -62,12 +71,15 @@ class PageSource:
 class PagesWanted:
     """A reader wants pages that are in no tier, ascending. Pages in flight are joined.
 
-    Naming a page that this reader already waits for changes nothing.
+    ``is_ahead``: it does not need them yet, so GETs of them start after those that somebody needs. They are
+    needed from when a reader waits for one of them, or wants one otherwise. Naming a page that this reader
+    already waits for changes nothing else.
     """
 
     read: int
     source: PageSource
     pages: tuple[int, ...]
+    is_ahead: bool = False
 
 
 @frozen
@@ -80,10 +92,14 @@ class RoomWanted:
 
 @frozen
 class ReadWaits:
-    """A reader can do nothing until this page (or, with None, the room it wanted) comes."""
+    """A reader can do nothing until this page (or, with None, the room it wanted) comes.
+
+    It waits ``until`` then, in monotonic seconds; answered by ``WaitExpired`` where that is too short.
+    """
 
     read: int
     page: PageKey | None
+    until: float = float("inf")
 
 
 @frozen
@@ -102,9 +118,11 @@ class RoomReturned:
 
 @frozen
 class CallWanted:
-    """A request of another kind is wanted, under a number of the driver's choosing."""
+    """A request of another kind is wanted, under a number of the driver's choosing; ``ns`` is the namespace
+    that it is charged to, if any."""
 
     call: int
+    ns: str | None = None
 
 
 @frozen
@@ -116,7 +134,11 @@ class CallLeft:
 
 @frozen
 class GetOpened:
-    """The head of a GET's answer has come. ``etag`` and ``size`` are the object's, as the store says."""
+    """The head of a GET's answer has come. ``etag`` and ``size`` are the object's, as the store says.
+
+    Where another GET of the same pages was answered first this one is broken off: nothing of its body is to
+    be read any more, nor a buffer taken for it.
+    """
 
     get: int
     etag: str | None
@@ -202,15 +224,34 @@ FetchEvent: TypeAlias = (
 # --- actions --------------------------------------------------------------------------------
 
 
+class GetReason(enum.Enum):
+    """Why a GET is made."""
+
+    NEEDED = "a read needs it"
+    AHEAD = "a read will need it"
+    RETRY = "an earlier GET failed"
+    CHECKSUM = "the checksum of a page was wrong"
+    HEDGE = "the first byte of another GET is late"
+
+
 @frozen
 class StartGet:
-    """Send one GET for pages [``page_start``, ``page_stop``) of a file. Its room is reserved."""
+    """Send one GET for pages [``page_start``, ``page_stop``) of a file. Its room is reserved.
+
+    ``attempt`` counts the GETs for the same, this one included. A hedge is one more beside GET ``hedge_of``,
+    which is in flight: whichever is opened first brings the pages, and the other is broken off.
+    The pages were wanted at ``wanted_at`` by ``read``, before anybody else.
+    """
 
     get: int
     source: PageSource
     page_start: int
     page_stop: int
     attempt: int
+    reason: GetReason
+    read: int
+    wanted_at: float
+    hedge_of: int | None = None
 
     @property
     def start(self) -> int:
@@ -241,7 +282,8 @@ class DeliverPage:
 
 @frozen
 class DiscardPage:
-    """The page is wrong: its buffer is to be reused. Its room stays reserved or was given up."""
+    """The page is wrong, or came from a GET that another one has overtaken: its buffer is to be reused. Its
+    room stays reserved or was given up."""
 
     get: int
     page_id: int
@@ -298,6 +340,15 @@ class BreakOffCall:
 
 
 @frozen
+class WaitExpired:
+    """The reader has waited for the page (or, with None, for room) as long as it said it would. It wants it
+    still, until it leaves."""
+
+    read: int
+    page: PageKey | None
+
+
+@frozen
 class DropAhead:
     """Every page that the reader holds for later is to be let go of. Of those that it still waits for,
     ``lost`` will not come."""
@@ -317,6 +368,7 @@ FetchAction: TypeAlias = (
     | RefuseRoom
     | BreakOffGet
     | BreakOffCall
+    | WaitExpired
     | DropAhead
 )
 
@@ -328,12 +380,18 @@ class FetchStatistics:
     gets_started: int
     calls_started: int
     gets_retried: int
+    hedges_started: int
+    """How many of the GETs were hedges, and how many of these were answered first."""
+    hedges_won: int
     pages_delivered: int
     pages_refused: int
     outcomes: dict[str, int]
     budget_waits: int
     rate_per_second: float
     """Requests that may start a second now: the budget's, or less while the store wants to be asked less."""
+    breaker_opened: int
+    """How often the breaker opened, and whether it is open now."""
+    is_breaker_open: bool
     in_flight: int
     queued: int
     room_bytes_used: int

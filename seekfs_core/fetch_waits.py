@@ -2,7 +2,7 @@
 
 A reader *waits* while it can do nothing until a page, or room, comes; it is *quiet* when nothing was heard of
 it for ``QUIET_SECONDS`` although it does not wait. Each is told once, until it waits anew, is heard of, or is
-given something that it could be told to let go of.
+given something that it could be told to let go of. A wait has a deadline, and is over then.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class Waits:
 
     _pages: dict[int, PageKey | None] = field(factory=dict, init=False)
     """What each reader that waits waits for; None is room."""
+    _until: dict[int, float] = field(factory=dict, init=False)
+    """When the wait of each reader that waits is too long."""
     _told: set[int] = field(factory=set, init=False)
     _heard_at: dict[int, float] = field(factory=dict, init=False)
     _blocked_since: float | None = field(default=None, init=False)
@@ -35,12 +37,13 @@ class Waits:
         if read not in self._pages:
             self._told.discard(read)
 
-    def begin(self, read: int, page: PageKey | None) -> None:
-        self._pages[read] = page
+    def begin(self, read: int, page: PageKey | None, until: float) -> None:
+        self._pages[read], self._until[read] = page, until
 
     def over(self, read: int) -> None:
         """A reader does not wait, or not any more."""
         self._pages.pop(read, None)
+        self._until.pop(read, None)
         self._told.discard(read)
 
     def came(self, read: int, page: PageKey | None) -> None:
@@ -56,8 +59,16 @@ class Waits:
         self._heard_at.pop(read, None)
         self.over(read)
 
+    def expired(self, now: float) -> list[tuple[int, PageKey | None]]:
+        """The waits that are too long by now, which are over: who waited, and for what."""
+        expired = [(read, self._pages[read]) for read, until in self._until.items() if until <= now]
+        for read, _ in expired:
+            self.over(read)
+        return expired
+
     def clear(self) -> None:
         self._pages.clear()
+        self._until.clear()
         self._told.clear()
         self._heard_at.clear()
         self._blocked_since = None
@@ -81,8 +92,10 @@ class Waits:
         return told
 
     def next_deadline(self) -> float:
-        """When the next reader is quiet for too long; infinite where none will be."""
-        return min((due for _, due in self._quiet()), default=float("inf"))
+        """When the next wait is too long, or the next reader quiet for too long; infinite where none will
+        be."""
+        quiet_at = min((due for _, due in self._quiet()), default=float("inf"))
+        return min(quiet_at, min(self._until.values(), default=float("inf")))
 
     def _quiet(self) -> Iterator[tuple[int, float]]:
         """Readers that do not wait, and when each is to let go of what it holds ahead, if nothing changes."""

@@ -31,12 +31,16 @@ class GetState(enum.Enum):
 GET_TRANSITIONS: dict[tuple[GetState, str], frozenset[GetState]] = {
     (GetState.QUEUED, "start"): frozenset({GetState.IN_FLIGHT}),
     (GetState.QUEUED, "unwanted"): frozenset({GetState.OVER}),
+    (GetState.QUEUED, "refused"): frozenset({GetState.OVER}),
+    (GetState.IN_FLIGHT, "hedged"): frozenset({GetState.IN_FLIGHT}),
+    (GetState.IN_FLIGHT, "taken over"): frozenset({GetState.IN_FLIGHT}),
     (GetState.IN_FLIGHT, "opened"): frozenset({GetState.IN_FLIGHT}),
     (GetState.IN_FLIGHT, "arrived"): frozenset({GetState.IN_FLIGHT}),
     (GetState.IN_FLIGHT, "ended"): frozenset({GetState.OVER}),
     (GetState.IN_FLIGHT, "failed"): frozenset({GetState.OVER, GetState.BACKING_OFF}),
     (GetState.BACKING_OFF, "due"): frozenset({GetState.QUEUED}),
     (GetState.BACKING_OFF, "unwanted"): frozenset({GetState.OVER}),
+    (GetState.BACKING_OFF, "refused"): frozenset({GetState.OVER}),
 }
 """The whole life of a GET: (state, what happens) to the states it may land in."""
 
@@ -50,20 +54,41 @@ class Page:
 
 
 @define(eq=False)
+class Hedge:
+    """The second request for what a GET asks for, while neither has been answered."""
+
+    number: int
+    started_at: float
+    page_due: float
+
+
+@define(eq=False)
 class Get:
-    """A GET of pages [``page_start``, ``page_stop``). ``order`` is its place among all that wait for room;
-    ``attempt`` counts its requests; ``has_room`` once the bytes of its pages are reserved."""
+    """A GET of pages [``page_start``, ``page_stop``), which ``read`` wanted first, at ``wanted_at``.
+
+    ``order`` is its place among all that wait for room; ``attempt`` counts its requests, hedges included;
+    ``has_room`` once the bytes of its pages are reserved; ``is_ahead`` while nobody needs its pages yet.
+    ``number`` is that of its request in flight, or of the one that was last, or will be next.
+    """
 
     number: int
     source: PageSource
     page_start: int
     page_stop: int
     order: int
+    read: int
+    wanted_at: float
+    is_ahead: bool
     state: GetState = GetState.QUEUED
     attempt: int = 0
     has_room: bool = False
     due: float = 0.0
     page_due: float = float("inf")  # When the page that comes next has taken too long; in flight only.
+    started_at: float = 0.0
+    is_opened: bool = False  # Whether the head of its answer has come; in flight only.
+    probe: int = 0  # Which probe of the breaker its request is; 0: none.
+    hedge: Hedge | None = None
+    hedge_due: float = float("inf")  # When it is late without a first byte.
     arrived_stop: int = 0  # Pages [page_start, arrived_stop) have come in during this attempt.
     refused: list[int] = field(factory=list)  # Pages of this attempt whose checksum was wrong.
     etag: str | None = None
@@ -96,8 +121,10 @@ class Call:
     """A request of another kind. ``wanted`` until its last waiter has left."""
 
     number: int
+    ns: str | None
     attempt: int = 0
     in_flight: bool = False
+    probe: int = 0
     wanted: bool = True
     due: float = 0.0  # When it is made again; resting only.
     piece_due: float = float("inf")  # When the piece that comes next has taken too long; in flight only.

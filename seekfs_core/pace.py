@@ -22,6 +22,9 @@ from seekfs_core.errors import StoreFailure
 REFUSALS = frozenset({429, 503})
 """Statuses that say: too often. A 500 is a fault of the store, however often that is asked."""
 
+TROUBLE_SECONDS = 10.0
+"""For so long after a refusal the store is asked for nothing twice."""
+
 WINDOW_SECONDS = 1.0
 """What is counted together. The pace falls once in so long, however many requests were refused at once."""
 
@@ -39,6 +42,11 @@ RATE_MIN = 1.0
 """Requests per second that are made whatever the store says, to hear when it is well again."""
 
 
+def is_refusal(failure: StoreFailure | None) -> bool:
+    """Whether a request was answered with: too often."""
+    return failure is not None and failure.status in REFUSALS
+
+
 @define
 class Pace:
     """See the module's text. ``rate_max`` is the budget's rate; times are monotonic seconds."""
@@ -50,6 +58,7 @@ class Pace:
     _next_at: float = field(default=float("-inf"), init=False)
     _answers: deque[tuple[float, bool]] = field(factory=deque, init=False)
     """When, and whether it was a refusal."""
+    _refused_at: float = field(default=float("-inf"), init=False)
 
     def __attrs_post_init__(self) -> None:
         self._rate = self.rate_max
@@ -66,6 +75,10 @@ class Pace:
         """When the next request may start; not after ``now`` where there is no trouble."""
         return float("-inf") if self.rate(now) >= self.rate_max else self._next_at
 
+    def is_in_trouble(self, now: float) -> bool:
+        """Whether the store has refused a request of late."""
+        return now < self._refused_at + TROUBLE_SECONDS
+
     def started(self, now: float) -> None:
         """A request that may start does."""
         rate = self.rate(now)
@@ -78,9 +91,11 @@ class Pace:
         """A request has ended, with ``failure`` if that is how."""
         while self._answers and self._answers[0][0] <= now - WINDOW_SECONDS:
             self._answers.popleft()
-        is_refusal = failure is not None and failure.status in REFUSALS
-        self._answers.append((now, is_refusal))
-        if not is_refusal or now < self._since + WINDOW_SECONDS:
+        self._answers.append((now, is_refusal(failure)))
+        if not is_refusal(failure):
+            return
+        self._refused_at = now
+        if now < self._since + WINDOW_SECONDS:
             return
         refused = sum(each for _, each in self._answers)
         if refused == len(self._answers) and self.rate(now) < self.rate_max:

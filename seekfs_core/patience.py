@@ -46,6 +46,10 @@ class Patience:
         """A wait begins."""
         self._until = now + self.wait_seconds_max
 
+    def until(self, now: float) -> float:
+        """When the wait is too long, in monotonic seconds: ``now`` once any wait of this read was."""
+        return now if self._is_spent else self._until
+
     def seconds_left(self, now: float) -> float:
         """How long it may go on; 0 once any wait of this read was too long."""
         return 0.0 if self._is_spent else max(0.0, self._until - now)

@@ -63,10 +63,12 @@ class AheadLost:
 
 @frozen
 class ProbeWindow:
-    """Look for these pages; ask the fetch scheduler for the ones that are in no tier."""
+    """Look for these pages; ask the fetch scheduler for the ones that are in no tier. ``is_ahead``: the read
+    has not come to them yet."""
 
     file: FileEntry
     pages: tuple[int, ...]
+    is_ahead: bool = False
 
 
 @define(eq=False)
@@ -194,7 +196,7 @@ class ReadAhead:
         step.is_asked = True
         self._probing = step
         pages = self.plan.pages_in_window(step.file, step.window, self.coalesce_bytes)
-        return (ProbeWindow(step.file, pages),)
+        return (ProbeWindow(step.file, pages, is_ahead=step is not self._at),)
 
     def _still_ahead(self, file: FileEntry, page_id: int) -> tuple[int, ...]:
         """The page, and in a read of one range also what follows it in its window.

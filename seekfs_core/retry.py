@@ -41,6 +41,9 @@ def is_passing(kind: FailureKind) -> bool:
             | FailureKind.BAD_ANSWER
             | FailureKind.CUT_SHORT
             | FailureKind.STALE_SIGNATURE
+            | FailureKind.BREAKER_OPEN
+            | FailureKind.OVER_BUDGET
+            | FailureKind.OVERTAKEN
         ):
             return True
         case (

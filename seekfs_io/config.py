@@ -428,11 +428,15 @@ def render_config(config: Config) -> str:
 def _rendered(name: str, key: str, value: object, config: Config) -> str:
     if value is None:
         return f"# {key} is absent"
-    if isinstance(value, Mapping):
-        pairs = ", ".join(f"{json.dumps(ns)} = {version}" for ns, version in value.items())
-        return f"{key} = {{ {pairs} }}" if pairs else f"{key} = {{}}"
-    # JSON's strings, numbers and booleans are TOML's.
-    line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    line = f"{key} = {_as_toml(value)}"
     if name == "cache.l1_memory_gib" and config.cache.l1_is_capped:
         line += f"  # capped at {config.cache.l1_memory_bytes / GIB:.2f} GiB: half of the memory there is"
     return line
+
+
+def _as_toml(value: object) -> str:
+    """A value on one line; JSON's strings, numbers and booleans are TOML's."""
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{json.dumps(name)} = {_as_toml(each)}" for name, each in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    return json.dumps(value, ensure_ascii=False)

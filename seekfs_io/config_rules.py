@@ -163,6 +163,41 @@ def pins() -> Rule:
     return Rule(accept=accept, read=_read_table)
 
 
+def namespace_budgets() -> Rule:
+    """A table of namespaces and what each may take a second."""
+    allowed = (
+        "a table of namespaces and their budgets, such as "
+        "{ dev = { get_per_sec = 20, get_burst = 5, mib_per_sec = 100 } }, of which each key may be left out"
+    )
+    rules = {
+        "get_per_sec": number(0, 1_000_000, above_low=True),
+        "get_burst": number(1, 1_000_000, whole=True),
+        "mib_per_sec": number(0, 1_000_000, above_low=True),
+    }
+
+    def budget(ns: object, given: object) -> dict[str, object]:
+        if not isinstance(ns, str) or (fault := namespace_fault(ns)) is not None:
+            raise Refused(f"{allowed}; {ns!r} {fault if isinstance(ns, str) else 'is not a name'}")
+        if not isinstance(given, Mapping) or not given.keys() <= rules.keys():
+            raise Refused(f"{allowed}; the budget of {ns!r} is none")
+        accepted: dict[str, object] = {}
+        for key, value in given.items():
+            try:
+                accepted[key] = rules[key].accept(value)
+            except Refused as refused:
+                raise Refused(f"{allowed}; {key} of {ns!r} must be {refused}") from None
+        if "get_burst" in given and "get_per_sec" not in given:
+            raise Refused(f"{allowed}; {ns!r} has get_burst without get_per_sec")
+        return accepted
+
+    def accept(value: object) -> object:
+        if not isinstance(value, Mapping):
+            raise Refused(allowed)
+        return {ns: budget(ns, given) for ns, given in value.items()}
+
+    return Rule(accept=accept, read=_read_table)
+
+
 def listen_address() -> Rule:
     def accept(value: object) -> object:
         if not isinstance(value, str):

@@ -14,9 +14,12 @@ from urllib.parse import unquote, urlsplit
 import attrs
 from attrs import Factory, field, frozen
 
+from seekfs_core.breaker import BreakerPolicy
 from seekfs_core.budget import GetBudget
+from seekfs_core.hedge import HedgePolicy
 from seekfs_core.manifest import PAGE_SIZE_BYTES_MAX, PAGE_SIZE_BYTES_MIN, PAGE_SIZE_BYTES_MULTIPLE
 from seekfs_core.memory_layout import memory_ceiling_of
+from seekfs_core.namespace_budgets import NamespaceBudget
 from seekfs_core.retry import RetryPolicy
 from seekfs_io.config_rules import (
     GIB,
@@ -31,6 +34,7 @@ from seekfs_io.config_rules import (
     is_http_url,
     is_region,
     listen_address,
+    namespace_budgets,
     number,
     pins,
     readable_file,
@@ -135,6 +139,12 @@ class S3Config:
     max_inflight_gets: int = _key(128, number(1, FETCH_THREADS_MAX, whole=True))
     retry_max_attempts: int = _key(3, number(1, 100, whole=True))
     retry_initial_backoff_ms: float = _key(100, number(0, 60_000))
+    hedge: bool = _key(True, boolean())
+    hedge_min_ms: float = _key(50, number(0, 60_000))
+    breaker_failures: int = _key(16, number(0, 1_000_000, whole=True))
+    breaker_probe_sec: float = _key(1, number(0, DAY_SECONDS, above_low=True))
+    breaker_probe_max_sec: float = _key(30, number(0, DAY_SECONDS, above_low=True))
+    namespace_budgets: Mapping[str, Mapping[str, float]] = _key(Factory(dict), namespace_budgets())
     connect_timeout_sec: float = _key(5, number(0, DAY_SECONDS, above_low=True))
     read_timeout_sec: float = _key(20, number(0, DAY_SECONDS, above_low=True))
 
@@ -152,6 +162,35 @@ class S3Config:
     @property
     def request_budget(self) -> GetBudget:
         return GetBudget(self.get_budget_per_sec, self.get_budget_burst)
+
+    @property
+    def hedge_policy(self) -> HedgePolicy:
+        return HedgePolicy(is_on=self.hedge, seconds_min=self.hedge_min_ms / 1000)
+
+    @property
+    def breaker_policy(self) -> BreakerPolicy:
+        return BreakerPolicy(
+            failures_max=self.breaker_failures,
+            probe_seconds_initial=self.breaker_probe_sec,
+            probe_seconds_max=max(self.breaker_probe_sec, self.breaker_probe_max_sec),
+        )
+
+    @property
+    def budgets_of_namespaces(self) -> dict[str, NamespaceBudget]:
+        return {ns: self._budget_of(given) for ns, given in self.namespace_budgets.items()}
+
+    def _budget_of(self, given: Mapping[str, float]) -> NamespaceBudget:
+        per_second, bytes_per_second = given.get("get_per_sec"), given.get("mib_per_sec")
+        burst = int(given.get("get_burst", self.get_budget_burst))
+        return NamespaceBudget(
+            requests=None if per_second is None else GetBudget(per_second, burst),
+            # As much as flows in a second may come at once, and one whole GET in any case.
+            bytes=None
+            if bytes_per_second is None
+            else GetBudget(
+                bytes_per_second * MIB, max(int(bytes_per_second * MIB), self.range_coalesce_max_bytes)
+            ),
+        )
 
     @property
     def file_root(self) -> str:

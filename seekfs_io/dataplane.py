@@ -132,6 +132,9 @@ class DataPlane:
             room_bytes_max=cache.inflight_bytes,
             coalesce_bytes=s3.range_coalesce_max_bytes,
             page_seconds_max=page_seconds(config.api.request_deadline_sec),
+            hedge=s3.hedge_policy,
+            breaker=s3.breaker_policy,
+            namespaces=s3.budgets_of_namespaces,
         )
         scheduler = FetchScheduler(
             limits=limits,

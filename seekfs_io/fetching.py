@@ -61,6 +61,7 @@ from seekfs_core.fetch_messages import (
     RoomWanted,
     StartCall,
     StartGet,
+    WaitExpired,
 )
 from seekfs_core.lookup import is_lacking
 from seekfs_core.machine import Tick
@@ -124,7 +125,12 @@ class AheadDropped:
     lost: tuple[PageKey, ...]
 
 
-Letter: TypeAlias = PageCame | PageFailed | RoomGranted | RoomRefused | AheadDropped
+@frozen
+class WaitedTooLong:
+    """The page, or room, that the reader said it waits for has not come in time."""
+
+
+Letter: TypeAlias = PageCame | PageFailed | RoomGranted | RoomRefused | AheadDropped | WaitedTooLong
 
 
 class Inbox:
@@ -209,20 +215,20 @@ class Fetcher:
             self._inboxes[read] = inbox
         return read, inbox
 
-    def want(self, read: int, source: PageSource, pages: Iterable[int]) -> list[int]:
-        """Ask for those of the pages that are in no tier; which ones they are.
+    def want(self, read: int, source: PageSource, pages: Iterable[int], *, is_ahead: bool) -> list[int]:
+        """Ask for those of the pages that are in no tier; which ones they are. ``is_ahead``: for later.
 
         Pages that another reader's GET is bringing are among them: the reader is told of these too.
         """
         with self._lock:
             missing = [page_id for page_id in pages if self._lacks(page_key(source.key, page_id))]
-            jobs = self._feed(PagesWanted(read, source, tuple(missing))) if missing else []
+            jobs = self._feed(PagesWanted(read, source, tuple(missing), is_ahead)) if missing else []
         run_all(jobs)
         return missing
 
-    def wait_for(self, read: int, key: PageKey | None) -> None:
-        """The reader can do nothing until this page, or the room that it wanted, comes."""
-        self._tell(ReadWaits(read, key))
+    def wait_for(self, read: int, key: PageKey | None, until: float) -> None:
+        """The reader can do nothing until this page, or the room that it wanted, comes; ``until`` then."""
+        self._tell(ReadWaits(read, key, until))
 
     def want_room(self, read: int, length: int) -> None:
         """Ask for room for a buffer of the reader's own."""
@@ -273,9 +279,13 @@ class Fetcher:
     # --- calls ------------------------------------------------------------------------------
 
     def call(
-        self, run: Callable[[Watch], Callable[[], None]], failed: Callable[[StoreFailure], None]
+        self,
+        run: Callable[[Watch], Callable[[], None]],
+        failed: Callable[[StoreFailure], None],
+        ns: str | None = None,
     ) -> Callable[[], None]:
-        """Make a request of another kind, when the budget allows, and again as the policy says.
+        """Make a request of another kind, when the budget allows (and that of ``ns``, if it has one), and
+        again as the policy says.
 
         ``run`` does the one request on a thread of the pool, tells the watch how it comes, and returns
         what to do with its answer; ``failed`` hears of a final failure. Neither is called under a lock.
@@ -284,7 +294,7 @@ class Fetcher:
         with self._lock:
             number = next(self._numbers)
             self._calls[number] = _Call(run, failed)
-            jobs = self._feed(CallWanted(number))
+            jobs = self._feed(CallWanted(number, ns))
         run_all(jobs)
 
         def cancel() -> None:
@@ -378,6 +388,8 @@ class Fetcher:
                 jobs.append(partial(self._gets[get].break_off, failure))
             case BreakOffCall(number, failure):
                 jobs.append(partial(self._calls_in_flight[number].break_off, failure))
+            case WaitExpired(read):
+                self._inboxes[read].letters.put(WaitedTooLong())
             case DropAhead(read, lost):
                 inbox = self._inboxes[read]
                 for buffer in inbox.take_all():
@@ -483,6 +495,7 @@ class Fetcher:
     def _receive_page(
         self, get: StartGet, page_id: int, body: ObjectReader, length: int, transfer: Transfer
     ) -> None:
+        transfer.moved()  # One that was overtaken takes no buffer: its pages have room only once.
         buffer = self._ram.take(length)
         try:
             crc = _receive(body, buffer.view, transfer)

@@ -12,7 +12,6 @@ cannot go on without it (``AheadDropped``).
 from __future__ import annotations
 
 import contextlib
-import queue
 import time
 from collections.abc import Callable, Iterator
 from copy import copy
@@ -56,6 +55,7 @@ from seekfs_io.fetching import (
     PageFailed,
     RoomGranted,
     RoomRefused,
+    WaitedTooLong,
 )
 from seekfs_io.pages.base import PageLease, PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
@@ -403,7 +403,7 @@ class ReadStream:
             wanted = [
                 page_id for page_id in step.pages if is_asked_for(self._known(page_key(source.key, page_id)))
             ]
-            missing = self._setting.fetcher.want(self._join(), source, wanted)
+            missing = self._setting.fetcher.want(self._join(), source, wanted, is_ahead=step.is_ahead)
             self._expected.update(page_key(source.key, page_id) for page_id in missing)
             for page_id in missing:
                 start, stop = step.file.page_extent(page_id)
@@ -449,10 +449,10 @@ class ReadStream:
         self._patience.begin(time.monotonic())
         while key in self._expected:
             if not told and self._inbox.letters.empty():
-                self._setting.fetcher.wait_for(self._join(), key)
+                self._setting.fetcher.wait_for(self._join(), key, self._patience.until(time.monotonic()))
                 told = True
-            letter = self._next_letter()
-            if letter is None:
+            letter = self._inbox.letters.get()
+            if isinstance(letter, WaitedTooLong):
                 raise overdue_page(self._patience, self._source(file), page_id)
             self._take_in(letter)
         self._awaited = None
@@ -464,10 +464,10 @@ class ReadStream:
         told = False
         while True:
             if not told and self._inbox.letters.empty():
-                self._setting.fetcher.wait_for(read, None)
+                self._setting.fetcher.wait_for(read, None, self._patience.until(time.monotonic()))
                 told = True
-            letter = self._next_letter()
-            if letter is None:
+            letter = self._inbox.letters.get()
+            if isinstance(letter, WaitedTooLong):
                 raise self._patience.spent("room to read a page into", ns=self._plan.manifest.ns)
             # A grant that came too late for an earlier wait may have another length.
             if isinstance(letter, RoomGranted) and letter.length == length:
@@ -475,13 +475,6 @@ class ReadStream:
             if isinstance(letter, RoomRefused):
                 raise ShuttingDown("the daemon is stopping: this read was not finished")
             self._take_in(letter)
-
-    def _next_letter(self) -> Letter | None:
-        """None where none comes in time."""
-        try:
-            return self._inbox.letters.get(timeout=self._patience.seconds_left(time.monotonic()))
-        except queue.Empty:
-            return None
 
     def _take_in(self, letter: Letter) -> None:
         match letter:
@@ -500,5 +493,5 @@ class ReadStream:
                 self._drop_scratch()
             case RoomGranted(length):
                 self._setting.fetcher.return_room(length)
-            case RoomRefused():
+            case RoomRefused() | WaitedTooLong():
                 pass  # Of an earlier wait, that ended otherwise.

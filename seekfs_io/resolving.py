@@ -214,7 +214,7 @@ class Resolving:
                 return
             self._tell(HeadFailed(ns, error_of(failure, key=key, ns=ns)))
 
-        self._fetcher.call(run, failed)
+        self._fetcher.call(run, failed, ns)
 
     def _read_kept(self, ns: str, version: int) -> None:
         def look_on_shelf() -> None:
@@ -247,7 +247,7 @@ class Resolving:
             error = error_of(failure, key=key, ns=ns, version=version)
             self._tell(ManifestFailed(ns, version, error))
 
-        self._fetcher.call(run, failed)
+        self._fetcher.call(run, failed, ns)
 
     def _take_manifest(self, ns: str, version: int, stored: bytes) -> None:
         began = time.perf_counter()

@@ -43,6 +43,10 @@ def _store(statistics: PlaneStatistics) -> Iterator[Metric]:
     yield ended
 
     yield _count("store_retries", "Requests for pages that were made again", fetch.gets_retried)
+    yield _count("store_hedges", "GETs made beside one whose first byte was late", fetch.hedges_started)
+    yield _count("store_hedges_won", "Such GETs that were answered first", fetch.hedges_won)
+    yield _count("breaker_opened", "Times that the store was not asked any more", fetch.breaker_opened)
+    yield _gauge("breaker_open", "1 while nothing but probes is asked of the store", fetch.is_breaker_open)
     yield _count(
         "store_bytes_received", "Bytes of pages that the object store sent", statistics.bytes_from_store
     )

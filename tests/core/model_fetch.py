@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
+from collections.abc import Mapping
 
 from attrs import define, evolve, field
 
+from seekfs_core.breaker import BreakerPolicy
 from seekfs_core.budget import GetBudget
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.fetch import FetchScheduler
@@ -35,6 +37,8 @@ from seekfs_core.fetch_messages import (
     FetchLimits,
     GetEnded,
     GetFailed,
+    GetOpened,
+    GetReason,
     GrantRoom,
     PageArrived,
     PageSource,
@@ -46,14 +50,30 @@ from seekfs_core.fetch_messages import (
     RoomWanted,
     StartCall,
     StartGet,
+    WaitExpired,
 )
 from seekfs_core.fetch_waits import QUIET_SECONDS
+from seekfs_core.hedge import SHARE_MAX, HedgePolicy
+from seekfs_core.namespace_budgets import NamespaceBudget
 from seekfs_core.pages import PageKey, page_key
 from seekfs_core.retry import RetryPolicy, is_passing
 
 ROUNDING = 1e-6
 """Requests: what adding up intervals as floating-point numbers may be off by."""
 
+
+OWN_FAILURES = (FailureKind.OVERTAKEN, FailureKind.BREAKER_OPEN, FailureKind.OVER_BUDGET)
+"""What only the scheduler itself comes to."""
+
+ANSWERS = (
+    FailureKind.DENIED,
+    FailureKind.STALE_SIGNATURE,
+    FailureKind.MISSING,
+    FailureKind.REDIRECTED,
+    FailureKind.PRECONDITION,
+    FailureKind.BAD_ANSWER,
+)
+"""Failures that only a store which is up can answer with."""
 
 THE_END = StoreFailure(kind=FailureKind.CLOSING, detail="")
 
@@ -80,8 +100,10 @@ class Wanted:
     page_id: int
     readers: set[int] = field(factory=set)
     asked: int = 0
+    attempts: int = 0
     wrong: int = 0
     has_room: bool = False
+    is_needed: bool = False
     under_way: int | None = None
 
     @property
@@ -99,6 +121,10 @@ class Flight:
     moved_at: float
     """When it was started, or a page of it came last."""
     is_late: bool = False
+    is_opened: bool = False
+    partner: int | None = None
+    """The other GET for the same, while neither is opened."""
+    is_overtaken: bool = False
     refused: list[int] = field(factory=list)
 
 
@@ -114,6 +140,13 @@ class Watched:
     """Bytes that belong to the driver: delivered or granted, and not returned."""
     room_requests: deque[tuple[int, int]] = field(factory=deque)
     waits: dict[int, PageKey | None] = field(factory=dict)
+    until: dict[int, float] = field(factory=dict)
+    refused_until: float = float("-inf")
+    """Until when the store is not to be asked, as everybody was told."""
+    hedges: int = 0
+    starts_of: dict[str, list[tuple[float, int]]] = field(factory=dict)
+    """When requests of each namespace were started, and for how many bytes."""
+    call_ns: dict[int, str | None] = field(factory=dict)
     told_to_drop: set[int] = field(factory=set)
     heard_at: dict[int, float] = field(factory=dict)
     calls: dict[int, bool] = field(factory=dict)
@@ -142,16 +175,23 @@ class Watched:
         attempts: int = 3,
         backoff: float = 0.1,
         page_seconds: float = 1e9,
+        hedge: HedgePolicy | None = None,
+        breaker: BreakerPolicy | None = None,
+        namespaces: Mapping[str, NamespaceBudget] | None = None,
         now: float = 0.0,
         seed: int = 1,
     ) -> Watched:
-        """A scheduler whose limits do not matter unless they are given."""
+        """A scheduler whose limits do not matter unless they are given. It does not hedge, nor give a store
+        up, unless it is told to."""
         scheduler = FetchScheduler(
             limits=FetchLimits(
                 inflight_gets_max=inflight,
                 room_bytes_max=room,
                 coalesce_bytes=coalesce,
                 page_seconds_max=page_seconds,
+                hedge=hedge or HedgePolicy(is_on=False),
+                breaker=breaker or BreakerPolicy(failures_max=0),
+                namespaces=namespaces or {},
             ),
             budget=GetBudget(rate, burst),
             retry=RetryPolicy(attempts_max=attempts, backoff_seconds_initial=backoff),
@@ -187,6 +227,8 @@ class Watched:
 
     def _learn(self, event: FetchEvent) -> list[FetchAction]:
         """Take note of an event; the actions that it must lead to, whatever else happens."""
+        if isinstance(event, GetFailed | CallFailed) and event.failure.kind in ANSWERS:
+            self.refused_until = float("-inf")
         match event:
             case PagesWanted(read) | RoomWanted(read) | ReadWaits(read):
                 self.heard_at[read] = self.now
@@ -207,28 +249,39 @@ class Watched:
                 self.last_words.append(FailCall(call, THE_END))
             case PagesWanted(read, source, pages):
                 for page_id in pages:
-                    key = page_key(source.key, page_id)
-                    self.pages.setdefault(key, Wanted(source, page_id)).readers.add(read)
+                    page = self.pages.setdefault(page_key(source.key, page_id), Wanted(source, page_id))
+                    page.readers.add(read)
+                    page.is_needed |= not event.is_ahead
             case RoomWanted(read, length):
                 self.room_requests.append((read, length))
-            case ReadWaits(read, page):
+            case ReadWaits(read, key, until):
                 self.waits.pop(read, None)
-                if self._is_owed(read, page):
-                    self.waits[read] = page
+                if self._is_owed(read, key):
+                    self.waits[read], self.until[read] = key, until
+                    if key is not None:
+                        self.pages[key].is_needed = True
             case ReadLeft(read):
                 self._take_off(read, {key for key, page in self.pages.items() if read in page.readers})
                 self.waits.pop(read, None)
                 self.room_requests = deque(each for each in self.room_requests if each[0] != read)
             case RoomReturned(length):
                 self.room_out -= length
-            case PageArrived():
-                return self._learn_arrival(event)
+            case GetOpened(get):
+                return self._learn_opening(get)
+            case PageArrived(get) if self.flights[get].is_overtaken:
+                return [DiscardPage(get, event.page_id)]
+            case PageArrived(get):
+                return self._learn_opening(get) + self._learn_arrival(event)
+            case GetEnded(get) | GetFailed(get) if self.flights[get].is_overtaken:
+                del self.flights[get]
             case GetEnded(get):
+                self.refused_until = float("-inf")
                 assert not self.flights[get].left
                 self._learn_landing(get)
             case GetFailed(get, failure):
                 return self._learn_failure(get, failure)
-            case CallWanted(call):
+            case CallWanted(call, ns):
+                self.call_ns[call] = ns
                 self.calls[call] = False
                 self.call_attempts[call] = 0
             case CallLeft(call):
@@ -240,6 +293,7 @@ class Watched:
                 if self.calls_late_at[call] < float("inf"):
                     self.calls_late_at[call] = self.now + self.scheduler.limits.page_seconds_max
             case CallEnded(call):
+                self.refused_until = float("-inf")
                 del self.calls[call], self.calls_late_at[call]
             case CallNotMade(call):
                 del self.calls[call], self.calls_late_at[call]
@@ -258,7 +312,9 @@ class Watched:
                 readers = tuple(sorted(page.readers))
                 self.last_words.append(FailPage(page.source, page.page_id, readers, THE_END))
             page.readers.clear()
-        self.last_words += [BreakOffGet(get, THE_END) for get in self.flights]
+        self.last_words += [
+            BreakOffGet(get, THE_END) for get, flight in self.flights.items() if not flight.is_overtaken
+        ]
         self.last_words += [RefuseRoom(read, length) for read, length in self.room_requests]
         self.room_requests.clear()
         for call, in_flight in list(self.calls.items()):
@@ -268,6 +324,25 @@ class Watched:
             if not in_flight:
                 del self.calls[call]
         self._forget_unwanted()
+
+    def _learn_opening(self, get: int) -> list[FetchAction]:
+        """The first of two GETs for the same to be answered brings the pages."""
+        flight = self.flights[get]
+        partner, flight.partner = flight.partner, None
+        if flight.is_overtaken:
+            return []
+        flight.is_opened = True
+        if partner is None:
+            return []
+        self.flights[partner].partner, self.flights[partner].is_overtaken = None, True
+        self._hand_over(flight, get)
+        self.seen["hedge won" if flight.start.hedge_of is not None else "hedge lost"] += 1
+        return [BreakOffGet(partner, StoreFailure(kind=FailureKind.OVERTAKEN, detail=""))]
+
+    def _hand_over(self, flight: Flight, get: int) -> None:
+        """This GET is the one that brings what it was sent for."""
+        for page_id in flight.left:
+            self.pages[page_key(flight.start.source.key, page_id)].under_way = get
 
     def _learn_arrival(self, event: PageArrived) -> list[FetchAction]:
         flight = self.flights[event.get]
@@ -300,10 +375,18 @@ class Watched:
         return flight
 
     def _learn_failure(self, get: int, failure: StoreFailure) -> list[FetchAction]:
+        partner = self.flights[get].partner
+        if partner is not None:
+            del self.flights[get]
+            self.flights[partner].partner = None
+            self._hand_over(self.flights[partner], partner)
+            self.seen["one of two failed"] += 1
+            return []
         flight = self._learn_landing(get)
         source = flight.start.source
         left = [page_id for page_id in flight.left if page_key(source.key, page_id) in self.pages]
-        if is_passing(failure.kind) and flight.start.attempt < self.scheduler.retry.attempts_max:
+        attempts = max((self.pages[page_key(source.key, page_id)].attempts for page_id in left), default=0)
+        if self._is_made_again(failure, attempts):
             return []
         return [
             FailPage(
@@ -314,12 +397,17 @@ class Watched:
 
     def _learn_call_failure(self, call: int, failure: StoreFailure) -> list[FetchAction]:
         del self.calls_late_at[call]
-        again = is_passing(failure.kind) and self.call_attempts[call] < self.scheduler.retry.attempts_max
+        again = self._is_made_again(failure, self.call_attempts[call])
         if again and call not in self.calls_left:
             self.calls[call] = False
             return []
         del self.calls[call]
         return [] if call in self.calls_left else [FailCall(call, failure)]
+
+    def _is_made_again(self, failure: StoreFailure, attempts: int) -> bool:
+        is_known_to_be_down = self.scheduler._slots.breaker.is_refusing(self.now)
+        is_left = attempts < self.scheduler.retry.attempts_max
+        return is_passing(failure.kind) and is_left and not is_known_to_be_down
 
     def _is_owed(self, read: int, page: PageKey | None) -> bool:
         if page is None:
@@ -346,9 +434,26 @@ class Watched:
 
     def _check(self, action: FetchAction, expected: list[FetchAction]) -> None:
         self.seen[type(action).__name__] += 1
+        if isinstance(action, StartGet):
+            self.seen[f"GET: {action.reason.name}"] += 1
         if isinstance(action, FailPage):
             self.seen[f"page failed: {action.failure.kind.value}"] += 1
         match action:
+            case BreakOffGet(get, StoreFailure(kind=FailureKind.OVERTAKEN)):
+                owed = expected.pop(0)
+                assert isinstance(owed, BreakOffGet)
+                assert owed.get == get
+            case FailPage(_, _, _, StoreFailure(kind=FailureKind.BREAKER_OPEN)):
+                self._check_refused(action)
+            case FailPage(_, _, _, StoreFailure(kind=FailureKind.OVER_BUDGET)):
+                self._check_over_budget(action)
+            case FailCall(call, StoreFailure(kind=FailureKind.BREAKER_OPEN) as failure):
+                assert self.calls.pop(call) is False
+                self._learn_refusal(failure)
+            case WaitExpired(read, page):
+                assert self.waits.pop(read) == page
+                assert self.until[read] <= self.now
+                self.told_to_drop.discard(read)
             case BreakOffGet(get, StoreFailure(kind=FailureKind.TIMED_OUT)):
                 flight = self.flights[get]
                 assert not flight.is_late, "it is broken off already"
@@ -365,6 +470,8 @@ class Watched:
                 self.last_words.remove(_as_owed(action))
             case StartGet() | StartCall() | GrantRoom() | DropAhead() if self.closed:
                 raise AssertionError(f"{action} after the end")
+            case StartGet(hedge_of=int()):
+                self._check_hedge(action)
             case StartGet():
                 self._check_start(action)
             case StartCall(call, attempt):
@@ -374,11 +481,11 @@ class Watched:
                 self.calls_late_at[call] = self.now + self.scheduler.limits.page_seconds_max
                 self.call_attempts[call] += 1
                 assert attempt == self.call_attempts[call] <= self.scheduler.retry.attempts_max
-                self._check_slot()
+                self._check_slot(self.call_ns[call], 0)
             case DeliverPage() | FailPage():
                 self._check_outcome(action, expected)
             case DiscardPage():
-                assert expected.pop(0) == action
+                assert expected.pop(0) == action, "an answer that nobody asked for"
             case FailCall(call, failure):
                 owed = expected.pop(0)
                 assert isinstance(owed, FailCall)
@@ -408,6 +515,52 @@ class Watched:
     def _is_room_waited_for(self) -> bool:
         return any(page is None or not self.pages[page].has_room for page in self.waits.values())
 
+    def _check_refused(self, action: FailPage) -> None:
+        """The store is known to be down: whoever wants what is not in flight is told so."""
+        page = self.pages.pop(page_key(action.source.key, action.page_id))
+        assert page.under_way is None, "it is being fetched"
+        assert tuple(sorted(action.reads)) == tuple(sorted(page.readers))
+        self._learn_refusal(action.failure)
+
+    def _learn_refusal(self, failure: StoreFailure) -> None:
+        assert self.scheduler.limits.breaker.failures_max
+        assert failure.retry_after_seconds is not None
+        self.refused_until = self.now + failure.retry_after_seconds
+
+    def _check_over_budget(self, action: FailPage) -> None:
+        """One reader is told that its turn would come too late."""
+        (read,) = action.reads
+        key = page_key(action.source.key, action.page_id)
+        assert self.pages[key].under_way is None, "it is being fetched"
+        assert self.waits.pop(read) == key
+        assert action.failure.retry_after_seconds is not None
+        assert self.now + action.failure.retry_after_seconds > self.until[read]
+        assert action.source.ns in self.scheduler.limits.namespaces
+        self.told_to_drop.discard(read)
+        self._take_off(read, {key})
+
+    def _check_hedge(self, start: StartGet) -> None:
+        """A second GET for what the first was sent for, of which no byte has come."""
+        assert start.hedge_of is not None
+        first = self.flights[start.hedge_of]
+        assert not first.is_opened
+        assert not first.is_overtaken
+        assert first.partner is None, "a third GET for the same"
+        assert (start.page_start, start.page_stop) == (first.start.page_start, first.start.page_stop)
+        assert start.get not in self.flights
+        assert self.scheduler.limits.hedge.is_on
+        wanted = [self.pages[page_key(start.source.key, page_id)] for page_id in first.left]
+        assert any(page.readers for page in wanted), "nobody wants it"
+        for page in wanted:
+            page.asked += 1
+            page.attempts += 1
+            assert page.attempts <= self.scheduler.retry.attempts_max
+        flight = Flight(start, deque(first.left), self.now, partner=start.hedge_of)
+        self.flights[start.get], first.partner = flight, start.get
+        self.hedges += 1
+        self._check_slot(start.source.ns, start.stop - start.start)
+        assert self.hedges - 1 < max(1.0, SHARE_MAX * len(self.starts))
+
     def _check_start(self, start: StartGet) -> None:
         source, file = start.source, start.source.file
         ids = range(start.page_start, start.page_stop)
@@ -426,19 +579,43 @@ class Watched:
             page.under_way = start.get
             page.has_room = True
             page.asked += 1
+            page.attempts = start.attempt
             self.seen["asked again for its checksum"] += page.wrong > 0
             self.seen["retried"] += page.asked > 1 + page.wrong
             # Every request for it counts, and one more where its checksum was wrong.
             assert page.asked <= self.scheduler.retry.attempts_max + (page.wrong > 0)
         self.flights[start.get] = Flight(start, deque(ids), self.now)
-        self._check_slot()
+        if start.reason is GetReason.AHEAD:
+            budgets = self.scheduler.limits.namespaces
+            for page in self.pages.values():
+                is_next = page.is_needed and page.under_way is None and not page.has_room
+                assert not is_next or page.source.ns in budgets, "somebody needs another page first"
+        self._check_slot(source.ns, start.stop - start.start)
 
-    def _check_slot(self) -> None:
+    def _check_slot(self, ns: str | None, nbytes: int) -> None:
+        assert self.now >= self.refused_until - ROUNDING, "the store is not to be asked"
+        self._check_namespace(ns, nbytes)
         self.starts.append(self.now)
         assert self._in_flight <= self.scheduler.limits.inflight_gets_max
         budget = self.scheduler.budget
         for count, since in enumerate(reversed(self.starts), 1):
             assert count <= budget.rate_per_second * (self.now - since) + budget.burst + ROUNDING
+
+    def _check_namespace(self, ns: str | None, nbytes: int) -> None:
+        own = self.scheduler.limits.namespaces.get(ns) if ns is not None else None
+        if own is None or ns is None:
+            return
+        starts = self.starts_of.setdefault(ns, [])
+        starts.append((self.now, nbytes))
+        taken = 0
+        for count, (since, length) in enumerate(reversed(starts), 1):
+            taken += length
+            if (budget := own.requests) is not None:
+                assert count <= budget.rate_per_second * (self.now - since) + budget.burst + ROUNDING
+            if (budget := own.bytes) is not None and nbytes:
+                # A GET of more than the burst is paid for after it, before the next one starts.
+                owed = taken - max(0, nbytes - budget.burst)
+                assert owed <= budget.rate_per_second * (self.now - since) + budget.burst + ROUNDING
 
     def _check_outcome(self, action: DeliverPage | FailPage, expected: list[FetchAction]) -> None:
         owed = expected.pop(0)
@@ -469,7 +646,10 @@ class Watched:
         assert due is None or due > self.now, "a deadline that has passed would wake the driver for ever"
         for flight in self.flights.values():
             late_at = flight.moved_at + self.scheduler.limits.page_seconds_max
-            assert flight.is_late or self.closed or self.now < late_at, "it takes too long"
+            is_broken_off = flight.is_late or flight.is_overtaken or self.closed
+            assert is_broken_off or self.now < late_at, "it takes too long"
+        for read in self.waits:
+            assert self.now < self.until[read], "it waits too long"
         for call, call_late_at in self.calls_late_at.items():
             assert self.now < call_late_at, "a call takes too long"
             assert call not in self.calls_left or call_late_at == float("inf"), "it brings what nobody wants"

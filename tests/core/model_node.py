@@ -47,6 +47,7 @@ from seekfs_core.fetch_messages import (
     RoomWanted,
     StartCall,
     StartGet,
+    WaitExpired,
 )
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import FileEntry
@@ -63,7 +64,7 @@ from seekfs_core.writebehind import (
     WriteEvent,
     WritePage,
 )
-from tests.core.model_fetch import Watched
+from tests.core.model_fetch import OWN_FAILURES, Watched
 
 LOOKS_MAX = 1000
 
@@ -107,7 +108,12 @@ class Refused:
     length: int
 
 
-Letter: TypeAlias = Came | Failed | Granted | Refused | Dropped
+@frozen
+class Expired:
+    """What the reader said it waits for has not come in time."""
+
+
+Letter: TypeAlias = Came | Failed | Granted | Refused | Dropped | Expired
 Move: TypeAlias = tuple[str, Callable[[], object]]
 
 
@@ -140,6 +146,7 @@ class Reader:
     _item: int = 0
     _found: Buffer | None = None
     _awaited: PageKey | None = None
+    _is_out_of_patience: bool = False
     _run: Iterator[None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -237,10 +244,13 @@ class Reader:
         while key in self._expected:
             if not told and not self.inbox:
                 yield  # Between the look into the inbox and the telling others may come.
-                self.node.feed(ReadWaits(self.read, key))
+                self.node.feed(ReadWaits(self.read, key, self._until()))
                 told = True
             yield from self._await_letter()
-            self._take_in(self.inbox.popleft())
+            letter = self.inbox.popleft()
+            if letter == Expired():
+                self._give_up_waiting()
+            self._take_in(letter)
         self._awaited = None
 
     def _await_room(self, length: int) -> Iterator[None]:
@@ -249,16 +259,27 @@ class Reader:
         while True:
             if not told and not self.inbox:
                 yield
-                self.node.feed(ReadWaits(self.read, None))
+                self.node.feed(ReadWaits(self.read, None, self._until()))
                 told = True
             yield from self._await_letter()
             letter = self.inbox.popleft()
+            if letter == Expired():
+                self._give_up_waiting()
             if letter == Granted(length):
                 return
             if letter == Refused(length):
                 self.failed_items[self._item] = StoreFailure(kind=FailureKind.CLOSING, detail="the end")
                 raise ItemFailed
             self._take_in(letter)
+
+    def _until(self) -> float:
+        """Once a wait was too long the reader takes what is there, and waits no more."""
+        return self.node.now if self._is_out_of_patience else self.node.now + self.node.patience
+
+    def _give_up_waiting(self) -> None:
+        self._is_out_of_patience = True
+        self.failed_items[self._item] = StoreFailure(kind=FailureKind.TIMED_OUT, detail="waited too long")
+        raise ItemFailed
 
     def _await_letter(self) -> Iterator[None]:
         while not self.inbox:
@@ -332,7 +353,7 @@ class Reader:
                 for page_id in step.pages
                 if (key := self._key(step.file, page_id)) not in self.at_hand and key not in self._failed
             ]
-            missing = self.node.want(self, self._source(step.file), wanted)
+            missing = self.node.want(self, self._source(step.file), wanted, step.is_ahead)
             self._expected.update(self._key(step.file, page_id) for page_id in missing)
             missing_bytes = sum(self._length(step.file, page_id) for page_id in missing)
             steps = self._machine.feed(WindowProbed(missing_bytes), self.node.now)
@@ -366,6 +387,7 @@ class Node:
     ram_bytes: int
     scratch_bytes: int
     writers: int = 2
+    patience: float = 1e9
     disk: dict[PageKey, None] = field(factory=dict)
     readers: list[Reader] = field(factory=list)
     late: list[int] = field(factory=list)
@@ -401,7 +423,7 @@ class Node:
 
     # --- what readers call ------------------------------------------------------------------
 
-    def want(self, reader: Reader, source: PageSource, pages: list[int]) -> list[int]:
+    def want(self, reader: Reader, source: PageSource, pages: list[int], is_ahead: bool) -> list[int]:
         missing = []
         for page_id in pages:
             key = page_key(source.key, page_id)
@@ -409,7 +431,7 @@ class Node:
             if self.watched.scheduler.is_wanted(key) or not kept:
                 missing.append(page_id)
         if missing:
-            self.feed(PagesWanted(reader.read, source, tuple(missing)))
+            self.feed(PagesWanted(reader.read, source, tuple(missing), is_ahead))
         return missing
 
     def hold(self, key: PageKey) -> Buffer | None:
@@ -487,6 +509,8 @@ class Node:
                 self.broken_off[get] = failure.kind
             case BreakOffCall(call, failure):
                 self.calls_broken_off[call] = failure.kind
+            case WaitExpired(read):
+                self._reader(read).inbox.append(Expired())
             case DropAhead(read, lost):
                 self._reader(read).drop_at_hand()
                 self._reader(read).inbox.append(Dropped(lost))
@@ -540,7 +564,7 @@ class Node:
 
     def faults(self) -> list[Move]:
         """Everything that could go wrong now."""
-        kinds = list(FailureKind)
+        kinds = [kind for kind in FailureKind if kind not in OWN_FAILURES]
         moves: list[Move] = [("leave", reader.close) for reader in self.readers]
         moves += [("fail", partial(self.fail, get, kind)) for get in self.gets for kind in kinds]
         moves += [("rot", partial(self.go_on, get, wrong=True)) for get in self.gets]
@@ -575,7 +599,7 @@ class Node:
     def call(self) -> None:
         call, self._next_call = self._next_call, self._next_call + 1
         self.calls.append(call)
-        self.feed(CallWanted(call))
+        self.feed(CallWanted(call, "dev" if call % 2 else None))
 
     def leave_call(self, call: int) -> None:
         self.calls.remove(call)

@@ -9,6 +9,7 @@ import pytest
 
 from seekfs_core import errors
 from seekfs_core.errors import (
+    BudgetSpent,
     FailureKind,
     PageCorrupt,
     SeekfsError,
@@ -41,6 +42,9 @@ MEANINGS: dict[FailureKind, tuple[type[SeekfsError], int]] = {
     FailureKind.CUT_SHORT: (StoreAnswered, 502),
     FailureKind.CLOSING: (ShuttingDown, 503),
     FailureKind.INTERNAL: (SeekfsError, 500),
+    FailureKind.OVERTAKEN: (SeekfsError, 500),
+    FailureKind.BREAKER_OPEN: (StoreUnavailable, 503),
+    FailureKind.OVER_BUDGET: (BudgetSpent, 429),
 }
 
 

@@ -38,7 +38,7 @@ from seekfs_core.fetch_messages import (
 from seekfs_core.machine import Tick
 from seekfs_core.pages import file_key, page_key
 from seekfs_core.retry import is_passing
-from tests.core.model_fetch import Watched
+from tests.core.model_fetch import OWN_FAILURES, Watched
 from tests.core.model_files import NS, blank_file
 
 PAGE = 10
@@ -251,7 +251,9 @@ def test_a_stale_signature_is_replaced_at_once_and_within_the_budget() -> None:
     assert watched.scheduler.statistics().gets_started == 2
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind is not FailureKind.STALE_SIGNATURE])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in FailureKind if kind not in (FailureKind.STALE_SIGNATURE, *OWN_FAILURES)]
+)
 def test_every_kind_of_failure_is_retried_or_told_to_every_waiter(kind: FailureKind) -> None:
     watched = Watched.make(attempts=3, backoff=1.0)
     source = source_of(2)

@@ -14,9 +14,13 @@ from typing import get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seekfs_core.breaker import BreakerPolicy
+from seekfs_core.budget import GetBudget
 from seekfs_core.errors import FailureKind
-from seekfs_core.fetch_messages import FetchAction
+from seekfs_core.fetch_messages import FetchAction, GetReason
+from seekfs_core.hedge import HedgePolicy
 from seekfs_core.manifest import Manifest
+from seekfs_core.namespace_budgets import NamespaceBudget
 from seekfs_core.plan import Item, plan_read
 from tests.core.model_fetch import Watched
 from tests.core.model_files import blank_file, manifest_of
@@ -35,6 +39,12 @@ def plan_of(manifest: Manifest, choose: Callable[[int], int]) -> list[Item]:
     return items
 
 
+def budget_of(choose: Callable[[int], int]) -> NamespaceBudget:
+    """Of requests, of bytes, or of both."""
+    requests = GetBudget((0.5, 3.0)[choose(2)], 1 + choose(3)) if choose(3) else None
+    return NamespaceBudget(requests=requests, bytes=GetBudget(20.0, 1 + choose(30)) if choose(3) else None)
+
+
 def simulate(choose: Callable[[int], int], steps: int) -> Node:
     """One run; ``choose(n)`` is a number below ``n``."""
     pages = (4, 6, 10)
@@ -48,6 +58,9 @@ def simulate(choose: Callable[[int], int], steps: int) -> Node:
         burst=1 + choose(5),
         attempts=1 + choose(3),
         page_seconds=(0.5, 5.0, 1e9)[choose(3)],
+        hedge=HedgePolicy(is_on=choose(2) == 0, samples_min=1 + choose(8), seconds_min=0.0),
+        breaker=BreakerPolicy(failures_max=choose(4), probe_seconds_initial=0.2, probe_seconds_max=2.0),
+        namespaces={"dev": budget_of(choose)} if choose(3) == 0 else None,
         seed=choose(100),
         now=float(choose(1000)),
     )
@@ -57,6 +70,7 @@ def simulate(choose: Callable[[int], int], steps: int) -> Node:
         ram_bytes=(0, 12, 30)[choose(3)],
         scratch_bytes=1 + choose(3),
         writers=1 + choose(2),
+        patience=(0.2, 3.0, 1e9)[choose(3)],
     )
     trouble = choose(4)
     for _ in range(steps):
@@ -92,7 +106,9 @@ def test_everything_that_was_promised_holds_and_everything_ends() -> None:
             raise
     # The runs were worth something only if they came everywhere.
     actions = get_args(FetchAction)
-    wanted = {action.__name__ for action in actions} | {f"page failed: {kind.value}" for kind in FailureKind}
+    wanted = {action.__name__ for action in actions} | {f"GET: {reason.name}" for reason in GetReason}
+    wanted |= {f"page failed: {kind.value}" for kind in FailureKind if kind is not FailureKind.OVERTAKEN}
+    wanted |= {"hedge won", "hedge lost", "one of two failed"}
     wanted |= {"shared", "retried", "asked again for its checksum", "quiet"}
     wanted |= {"too slow", "call too slow", "call broken off"}
     assert wanted <= seen.keys()

@@ -35,6 +35,7 @@ from seekfs_core import (
     uploads,
     writebehind,
 )
+from seekfs_core.breaker import BreakerPolicy
 from seekfs_core.errors import ContractViolation, FailureKind, StoreFailure, StoreUnavailable
 from seekfs_core.fetch_messages import (
     CallEnded,
@@ -64,6 +65,7 @@ from tests.core.model_files import blank_file, manifest_of
 from tests.core.test_fetch import gets, source_of
 from tests.core.test_fetch_simulated import simulate
 
+UNREACHABLE = StoreFailure(kind=FailureKind.UNREACHABLE, detail="down")
 BUSY = StoreFailure(kind=FailureKind.BUSY, detail="busy")
 SOURCE = source_of(4)
 KEY = PageKey(bytes(36))
@@ -423,7 +425,9 @@ def test_the_same_events_give_the_same_actions(kind: type[Any]) -> None:
 
 # --- the life of a GET ----------------------------------------------------------------------
 
-HAPPENINGS = ("start", "unwanted", "opened", "arrived", "ended", "failed", "due")
+HAPPENINGS = (
+    *("start", "hedged", "taken over", "opened", "arrived", "ended", "failed", "due", "unwanted", "refused"),
+)
 FROM_OUTSIDE: dict[str, FetchEvent] = {
     "opened": GetOpened(1, None, 40),
     "arrived": PageArrived(1, 1, 1),
@@ -461,8 +465,21 @@ def test_what_a_driver_tells_of_a_get_lands_where_the_table_says_or_is_refused(
         assert state_of(scheduler) == before
         return
     scheduler.feed(FROM_OUTSIDE[what], 10.0)
-    get = scheduler._gets.get(1)
+    get = scheduler._book.gets.get(1)
     assert (GetState.OVER if get is None else get.state) in GET_TRANSITIONS[state, what]
+
+
+def find_the_store_down() -> None:
+    """One GET is queued and one backs off when a probe fails."""
+    policy = BreakerPolicy(failures_max=1, probe_seconds_initial=1.0)
+    watched = Watched.make(breaker=policy, coalesce=10, backoff=5.0)
+    (get,) = gets(watched.feed(PagesWanted(1, SOURCE, (1,)), 10.0))
+    watched.feed(GetFailed(get.get, UNREACHABLE))
+    watched.feed(CallWanted(1))
+    watched.feed(PagesWanted(2, SOURCE, (2,)))
+    watched.feed(Tick(), 11.0)
+    watched.feed(CallFailed(1, UNREACHABLE))
+    assert watched.is_idle
 
 
 def test_every_pair_of_the_table_is_walked_and_nothing_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,10 +491,11 @@ def test_every_pair_of_the_table_is_walked_and_nothing_beside_it(monkeypatch: py
         move(get, what, landing)
 
     monkeypatch.setattr(Get, "move", noted)
-    for seed in range(40):
-        simulate(random.Random(seed).randrange, 100)
+    for seed in range(120):
+        simulate(random.Random(seed).randrange, 200)
     scheduler = get_in(GetState.BACKING_OFF)
     scheduler.feed(ReadLeft(1), 10.0)
+    find_the_store_down()
     assert walked == {
         (state, what, landing) for (state, what), landings in GET_TRANSITIONS.items() for landing in landings
     }

@@ -18,6 +18,9 @@ PASSING = {
     FailureKind.BAD_ANSWER,
     FailureKind.CUT_SHORT,
     FailureKind.STALE_SIGNATURE,
+    FailureKind.OVERTAKEN,
+    FailureKind.BREAKER_OPEN,
+    FailureKind.OVER_BUDGET,
 }
 FINAL = {
     FailureKind.DENIED,

@@ -16,6 +16,8 @@ from typing import Any
 import attrs
 import pytest
 
+from seekfs_core.budget import GetBudget
+from seekfs_core.namespace_budgets import NamespaceBudget
 from seekfs_io.config import (
     Config,
     ConfigError,
@@ -126,6 +128,12 @@ def test_the_file_of_the_repository_shows_every_default() -> None:
         "s3.verify",
         "s3.proxy",
         "s3.anonymous",
+        "s3.hedge",
+        "s3.hedge_min_ms",
+        "s3.breaker_failures",
+        "s3.breaker_probe_sec",
+        "s3.breaker_probe_max_sec",
+        "s3.namespace_budgets",
     }
     assert written | absent == {key for key in SCHEMA.rules if not key.startswith("cache.l2.")} | {"cache.l2"}
 
@@ -180,6 +188,21 @@ WRONG_VALUES: list[tuple[str, str]] = [
     ("s3.range_coalesce_max_mib", "0"),
     ("s3.range_coalesce_max_mib", "1e-7"),
     ("s3.max_inflight_gets", "0"),
+    ("s3.hedge", "1"),
+    ("s3.hedge_min_ms", "-1"),
+    ("s3.breaker_failures", "-1"),
+    ("s3.breaker_failures", "2.5"),
+    ("s3.breaker_probe_sec", "0"),
+    ("s3.breaker_probe_max_sec", "0"),
+    ("s3.namespace_budgets", "[]"),
+    ("s3.namespace_budgets", "{ dev = 5 }"),
+    ("s3.namespace_budgets", "{ Dev = { get_per_sec = 5 } }"),
+    ("s3.namespace_budgets", "{ dev = { gets = 5 } }"),
+    ("s3.namespace_budgets", "{ dev = { get_per_sec = 0 } }"),
+    ("s3.namespace_budgets", "{ dev = { get_per_sec = true } }"),
+    ("s3.namespace_budgets", "{ dev = { get_per_sec = 5, get_burst = 0 } }"),
+    ("s3.namespace_budgets", "{ dev = { get_burst = 5 } }"),
+    ("s3.namespace_budgets", "{ dev = { mib_per_sec = -1 } }"),
     ("s3.max_inflight_gets", "1e1"),
     ("s3.retry_max_attempts", "0"),
     ("s3.retry_initial_backoff_ms", "-1"),
@@ -570,3 +593,19 @@ def test_the_error_can_be_pickled() -> None:
         load(overrides={"a.b": 1, "api.listen": 1})
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.problems) == (str(caught.value), caught.value.problems)
+
+
+def test_budgets_of_namespaces_are_in_requests_and_bytes_and_have_bursts() -> None:
+    text = "{ a = { get_per_sec = 5 }, b = { mib_per_sec = 100 }, c = { get_per_sec = 1, get_burst = 7 }"
+    text += ", d = {} }"
+    config = load(environ={"SEEKFS_S3_NAMESPACE_BUDGETS": text, "SEEKFS_S3_GET_BUDGET_BURST": "9"})
+    mib = 1 << 20
+    assert config.s3.budgets_of_namespaces == {
+        "a": NamespaceBudget(requests=GetBudget(5, 9)),
+        "b": NamespaceBudget(bytes=GetBudget(100 * mib, 100 * mib)),
+        "c": NamespaceBudget(requests=GetBudget(1, 7)),
+        "d": NamespaceBudget(),
+    }
+    # A burst has room for one whole GET, however slow the bytes flow.
+    slow = load(environ={"SEEKFS_S3_NAMESPACE_BUDGETS": "{ a = { mib_per_sec = 1 } }"})
+    assert slow.s3.budgets_of_namespaces["a"].bytes == GetBudget(mib, 32 * mib)

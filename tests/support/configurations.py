@@ -21,6 +21,7 @@ POOL: Final[tuple[Any, ...]] = (
     *("abc", "word-1", "/data", "127.0.0.1:1", "[::1]:0", "unix:/run/s", "http://a:1", "https://b.example:2"),
     *(__file__, json.__file__),
     *({"dev": 42}, {"dev": 1, "other": 2**63 - 1}),
+    *({"dev": {"get_per_sec": 5, "get_burst": 2}}, {"dev": {"mib_per_sec": 0.5}, "other": {}}),
 )
 """Of every kind that there is, and of each more than one."""
 
@@ -28,6 +29,7 @@ WRONG_POOL: Final[tuple[Any, ...]] = (
     *(-1, 0, 0.1234567, 1e30, 10**400, math.nan, math.inf, True),
     *("", " ", "a b", "a\nb", "\x1b[31m", "no such word", "true", "8", "nan", "http://a?b", "x" * 5000),
     *([], [1], {}, {"Dev": 1}, {"dev": 0}, {"dev": True}),
+    *({"dev": {"get_per_sec": 0}}, {"dev": {"get_burst": 2}}, {"dev": {"rate": 1}}),
 )
 
 
