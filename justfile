@@ -44,7 +44,8 @@ lint:
     ruff check .
     ruff format --check .
     mypy
-    mypy benchmarks deploy
+    mypy -p benchmarks
+    mypy deploy
     lint-imports --no-logo
     yamllint --strict .
     python deploy/check.py

@@ -21,7 +21,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,13 +33,13 @@ from attrs import define, field, frozen
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.rig import MIB, publish, write_config, write_noise
 from seekfs_io.client import Client
 from seekfs_io.demo.daemon import running_daemon
 from seekfs_io.devserver import DevServer
 from seekfs_io.objects import open_store
 from seekfs_io.objects.base import ObjectStore
 
-MIB: Final = 1 << 20
 WINDOW_BYTES: Final = MIB
 GET_BYTES: Final = 32 * MIB
 """``s3.range_coalesce_max_mib`` as it is by default, so that both ways make GETs of one size."""
@@ -48,6 +47,8 @@ GET_BYTES: Final = 32 * MIB
 SMALL_BYTES: Final = 64 << 10
 SMALL_COUNT: Final = 256
 PATH: Final = "data.bin"
+BUDGET: Final = {"get_budget_per_sec": 1000, "get_budget_burst": 1000}
+"""More than is asked for: what a budget costs is not the question here."""
 
 
 @frozen
@@ -152,28 +153,6 @@ class Results:
         return table
 
 
-def write_config(path: Path, server: DevServer, l2: Path) -> Path:
-    s3 = server.s3_config()
-    path.write_text(
-        f"""
-        [cache]
-        l1_memory_gib = 4
-        l2_ssd_gib = 8
-        [cache.l2]
-        segment_path = "{l2}"
-        [s3]
-        endpoint = "{s3.endpoint}"
-        bucket = "{s3.bucket}"
-        access_key_id = "{s3.access_key_id}"
-        secret_access_key = "{s3.secret_access_key}"
-        get_budget_per_sec = 1000
-        get_budget_burst = 1000
-        """,
-        encoding="utf-8",
-    )
-    return path
-
-
 @define
 class Bench:
     """Everything that stays the same from round to round."""
@@ -217,7 +196,7 @@ class Bench:
 
     @contextlib.contextmanager
     def _daemon(self, l2: Path) -> Iterator[tuple[Through, Client]]:
-        config = write_config(self.directory / "seekfs.toml", self.server, l2)
+        config = write_config(self.directory / "seekfs.toml", self.server.s3_config(), l2, **BUDGET)
         log = self.directory / "daemon.log"
         with running_daemon(config, self.directory, log, self.directory) as client:
             address = urlsplit(client.base_url)
@@ -243,29 +222,15 @@ def counted(client: Client) -> Iterator[Callable[[], int]]:
 
 
 def measure(directory: Path, *, size: int, rounds: int, console: Console) -> tuple[Results, Results]:
-    source = directory / PATH
-    noise = random.Random(0)
-    with source.open("wb") as file:
-        for start in range(0, size, MIB):
-            file.write(noise.randbytes(min(MIB, size - start)))
+    source = write_noise(directory / PATH, size)
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     whole, small = Results(size), Results(SMALL_COUNT * SMALL_BYTES)
     chooser = random.Random(1)
     with contextlib.ExitStack() as opened:
         server = opened.enter_context(DevServer(directory=directory / "s3"))
         store = opened.enter_context(contextlib.closing(open_store(server.s3_config())))
-        config = write_config(directory / "seekfs.toml", server, directory / "l2")
-        publish = [
-            sys.executable,
-            "-m",
-            "seekfs_io.cli",
-            "publish",
-            "--config",
-            str(config),
-            "dev",
-            str(source),
-        ]
-        subprocess.run(publish, check=True, stdout=subprocess.DEVNULL)
+        config = write_config(directory / "seekfs.toml", server.s3_config(), directory / "l2", **BUDGET)
+        publish(config, "dev", source)
         direct = Direct(store, f"namespaces/dev/objects/{digest}", size)
         bench = Bench(directory, size, server, direct, Reading(size, 0, digest), whole, small)
         for number in range(rounds):

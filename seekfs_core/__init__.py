@@ -50,7 +50,10 @@ Reading:
 | ``room``        | an account of the memory of page buffers |
 | ``buffers``     | which ceiling each buffer is charged to, who finds it, and when its memory is free |
 | ``budget``      | which requests are counted, and when the next may start |
+| ``namespace_budgets`` | what a namespace may take of the budget, and who is told that it is spent |
 | ``pace``        | how fast a store is asked that wants to be asked less |
+| ``breaker``     | whether a store that fails again and again is asked at all |
+| ``hedge``       | when a first byte is late, and asked for once more |
 | ``slots``       | an account of the requests under way |
 | ``closing``     | how the time of the end is divided |
 | ``retry``       | whether and when a failed request is made again |
@@ -78,6 +81,8 @@ Keeping:
 Events and actions are beside their machine, or where there are many in a module of their own:
 ``fetch_messages``, ``resolver_messages``, ``segment_messages``, ``publication_protocol``. What a publication
 says where it fails is in ``publication_errors``. ``fetch_work`` and ``segment_work`` are the records that the
-two largest machines keep; ``fetch_calls`` and ``fetch_waits`` are the parts of the scheduler that are about
-requests without pages, and about who waits and lets go of what it holds ahead.
+two largest machines keep. The parts of the scheduler have modules of their own: ``fetch_gets`` is about which
+pages are wanted and the GETs that bring them, ``fetch_lines`` about whose turn it is, ``fetch_flights`` about
+GETs that were started, ``fetch_calls`` about requests without pages, ``fetch_waits`` about who waits, and
+lets go of what it holds ahead.
 """

@@ -58,14 +58,14 @@ def s3_settings(config: S3Config) -> dict[str, object]:
 
 def toml_of(settings: Mapping[str, object]) -> str:
     """Dotted keys as TOML; strings, numbers and booleans are written alike in JSON."""
-    lines = []
-    for key, value in settings.items():
+
+    def written(value: object) -> str:
         if isinstance(value, Mapping):
-            pairs = ", ".join(f"{json.dumps(name)} = {json.dumps(each)}" for name, each in value.items())
-            lines.append(f"{key} = {{ {pairs} }}")
-        else:
-            lines.append(f"{key} = {json.dumps(value)}")
-    return "\n".join(lines) + "\n"
+            pairs = ", ".join(f"{json.dumps(name)} = {written(each)}" for name, each in value.items())
+            return f"{{ {pairs} }}"
+        return json.dumps(value)
+
+    return "".join(f"{key} = {written(value)}\n" for key, value in settings.items())
 
 
 @define(eq=False)
