@@ -45,6 +45,7 @@ Reading:
 | ``readback``    | what of a page on disk is believed, and how much is read for a slice of it |
 | ``patience``    | how long a read waits |
 | ``frame_format`` | what the frames of a batch's answer look like |
+| ``explain``     | what a read tells of itself: pages, GETs, what it waited for |
 | ``readiness``   | whether a node should get requests |
 | ``fetch``       | when each GET starts, who waits for it, what a failure means to them |
 | ``room``        | an account of the memory of page buffers |

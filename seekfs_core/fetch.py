@@ -175,7 +175,8 @@ class FetchScheduler:
             case Tick():
                 pass
         self._now = now
-        actions.extend(WaitExpired(read, page) for read, page in self._waits.expired(now))
+        for read, page in self._waits.expired(now):
+            actions.append(WaitExpired(read, page, self._is_asked(page)))
         self._flights.break_off_late(now, actions)
         actions.extend(self._calls.break_off_late(now))
         self._start_what_may(now, actions)
@@ -400,6 +401,10 @@ class FetchScheduler:
             self._book.forget_wants(read, lost)
             actions.append(DropAhead(read, lost))
         return bool(told)
+
+    def _is_asked(self, page: PageKey | None) -> bool:
+        get = None if page is None else self._book.get_of(page)
+        return get is not None and get.attempt > 0
 
     def _has_room(self, page: PageKey) -> bool:
         get = self._book.get_of(page)

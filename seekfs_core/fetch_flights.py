@@ -78,6 +78,7 @@ class Flights:
         get.attempt += 1
         get.arrived_stop = get.page_start
         get.started_at, get.is_opened = now, False
+        get.first_at = now if get.first_at is None else get.first_at
         get.page_due = now + self.limits.page_seconds_max
         get.hedge_due = now + self._first_bytes.late_after()
         self.gets_started += 1
@@ -264,5 +265,6 @@ def _start_of(get: Get, number: int, reason: GetReason, hedge_of: int | None = N
         reason,
         get.read,
         get.wanted_at,
+        get.started_at if get.first_at is None else get.first_at,
         hedge_of,
     )

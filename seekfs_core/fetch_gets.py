@@ -108,7 +108,7 @@ class GetBook:
     def again(self, get: Get, run: tuple[int, int]) -> Get:
         """One more GET for some pages of one that is about to be over, in its place: they keep their room."""
         again = self.new_get(get.source, run, read=get.read, wanted_at=get.wanted_at, is_ahead=get.is_ahead)
-        again.has_room = True
+        again.has_room, again.first_at = True, get.first_at
         return again
 
     def known(self, number: int, what: str) -> Get:
@@ -205,6 +205,7 @@ class GetBook:
         for run in others:
             twin = Get(self.new_number(), get.source, *run, get.order, get.read, get.wanted_at, get.is_ahead)
             twin.state, twin.attempt, twin.has_room, twin.due = get.state, get.attempt, get.has_room, get.due
+            twin.first_at = get.first_at
             self._add(twin)
             if get.state is GetState.QUEUED:
                 self.lines.add(twin)

@@ -239,8 +239,8 @@ class StartGet:
     """Send one GET for pages [``page_start``, ``page_stop``) of a file. Its room is reserved.
 
     ``attempt`` counts the GETs for the same, this one included. A hedge is one more beside GET ``hedge_of``,
-    which is in flight: whichever is opened first brings the pages, and the other is broken off.
-    The pages were wanted at ``wanted_at`` by ``read``, before anybody else.
+    which is in flight: whichever is opened first brings the pages, and the other is broken off. The pages
+    were wanted at ``wanted_at`` by ``read``, before anybody else, and first asked for at ``first_at``.
     """
 
     get: int
@@ -251,6 +251,7 @@ class StartGet:
     reason: GetReason
     read: int
     wanted_at: float
+    first_at: float
     hedge_of: int | None = None
 
     @property
@@ -342,10 +343,11 @@ class BreakOffCall:
 @frozen
 class WaitExpired:
     """The reader has waited for the page (or, with None, for room) as long as it said it would. It wants it
-    still, until it leaves."""
+    still, until it leaves. ``is_asked``: the GET of the page was started at least."""
 
     read: int
     page: PageKey | None
+    is_asked: bool = False
 
 
 @frozen

@@ -85,6 +85,7 @@ class Get:
     due: float = 0.0
     page_due: float = float("inf")  # When the page that comes next has taken too long; in flight only.
     started_at: float = 0.0
+    first_at: float | None = None  # When its first request was started, or that of the GET it is a part of.
     is_opened: bool = False  # Whether the head of its answer has come; in flight only.
     probe: int = 0  # Which probe of the breaker its request is; 0: none.
     hedge: Hedge | None = None

@@ -31,6 +31,7 @@ from attrs import define, field, frozen
 from seekfs_core.advice import NamespaceCounts, WarmFile, WarmSearch, advise, still_counted
 from seekfs_core.closing import seconds_left, tier_seconds
 from seekfs_core.errors import SeekfsError, StoreFailure, error_of
+from seekfs_core.explain import NOTED_MAX, ReadNotes, SlowReads
 from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import FetchLimits, FetchStatistics
 from seekfs_core.manifest import FileEntry, Manifest
@@ -164,6 +165,7 @@ class DataPlane:
         self._lock = threading.Lock()
         self._counters: dict[str, _NamespaceCounters] = {}
         self._reads = 0
+        self._slow = SlowReads()
         self._closing = False
 
     # --- reading ----------------------------------------------------------------------------
@@ -172,9 +174,12 @@ class DataPlane:
         """The manifest that a request is to read from. Raises ``NotFound``, ``StoreUnavailable``, …"""
         return self._resolving.resolve(ns, version)
 
-    def read(self, plan: ReadPlan) -> ReadStream:
-        """The bytes of a plan, as a stream that is to be closed."""
-        return ReadStream(self._setting, plan)
+    def read(self, plan: ReadPlan, label: str = "", noted_max: int = NOTED_MAX) -> ReadStream:
+        """The bytes of a plan, as a stream that is to be closed.
+
+        ``label`` is what explanations call this read; ``noted_max`` bounds the pages and GETs in its notes.
+        """
+        return ReadStream(self._setting, plan, label, noted_max)
 
     # --- looking at the store ---------------------------------------------------------------
 
@@ -328,8 +333,22 @@ class DataPlane:
         keys = (page_key(key, page_id) for page_id in range(file.page_count))
         return sum(1 for page in keys if page not in self._ram and page not in self._l2)
 
-    def _count(self, plan: ReadPlan, read: ReadCounters) -> None:
+    def slow_reads(self) -> dict[str, list[dict[str, Any]]]:
+        """The reads that waited longest of late, and the last ones that failed; see ``seekfs_core.explain``.
+
+        Each with ``ago``: how many seconds ago it began.
+        """
+        now = self._clock()
         with self._lock:
+            found = {"slowest": self._slow.slowest(now), "failed": self._slow.failed()}
+        return {
+            kind: [{"ago": round(now - each.began_at, 3), **each.explanation(now)} for each in notes]
+            for kind, notes in found.items()
+        }
+
+    def _count(self, plan: ReadPlan, read: ReadCounters, notes: ReadNotes) -> None:
+        with self._lock:
+            self._slow.ended(notes, self._clock())
             counters = self._counters.get(plan.manifest.ns)
             if counters is None:
                 counters = self._counters[plan.manifest.ns] = _NamespaceCounters()

@@ -66,7 +66,6 @@ from seekfs_core.fetch_messages import (
 from seekfs_core.lookup import is_lacking
 from seekfs_core.machine import Tick
 from seekfs_core.pages import PageKey, page_key
-from seekfs_core.retry import is_passing
 from seekfs_core.writebehind import (
     WRITERS,
     PageVerified,
@@ -92,18 +91,19 @@ RECEIVE_BYTES = 1024 * 1024
 
 @frozen
 class PageCame:
-    """A page that the reader wanted is ``at_hand``, unless it was taken back since."""
+    """A page that the reader wanted is ``at_hand``, unless it was taken back since. ``get`` brought it."""
 
     key: PageKey
+    get: StartGet
 
 
 @frozen
 class PageFailed:
-    """A page that the reader wanted cannot be had. ``is_passing``: it might be, a moment later."""
+    """A page that the reader wanted cannot be had, since it failed with ``kind``."""
 
     key: PageKey
     error: SeekfsError
-    is_passing: bool
+    kind: FailureKind
 
 
 @frozen
@@ -127,7 +127,10 @@ class AheadDropped:
 
 @frozen
 class WaitedTooLong:
-    """The page, or room, that the reader said it waits for has not come in time."""
+    """The page, or room, that the reader said it waits for has not come in time. ``is_asked``: the store was
+    asked for it."""
+
+    is_asked: bool
 
 
 Letter: TypeAlias = PageCame | PageFailed | RoomGranted | RoomRefused | AheadDropped | WaitedTooLong
@@ -192,7 +195,7 @@ class Fetcher:
         self._alarm_at: float | None = None
         self._written = threading.Condition(self._lock)
         self._closed = False
-        self._gets: dict[int, Transfer] = {}
+        self._gets: dict[int, tuple[StartGet, Transfer]] = {}
         self._calls_in_flight: dict[int, Transfer] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._calls: dict[int, _Call] = {}
@@ -363,7 +366,8 @@ class Fetcher:
             case StartGet():
                 self.counters.gets_by_namespace[action.source.ns] += 1
                 self.counters.bytes_asked_of_store += action.stop - action.start
-                get_transfer = self._gets[action.get] = Transfer()
+                get_transfer = Transfer()
+                self._gets[action.get] = action, get_transfer
                 jobs.append(lambda: self._requests.submit(lambda: self._get(action, get_transfer)))
             case StartCall(number):
                 transfer = self._calls_in_flight[number] = Transfer(lambda: self._tell(CallMoved(number)))
@@ -376,7 +380,7 @@ class Fetcher:
                 key = page_key(source.key, page_id)
                 error = error_of(failure, key=source.file.storage_key)
                 for read in reads:
-                    self._inboxes[read].letters.put(PageFailed(key, error, is_passing(failure.kind)))
+                    self._inboxes[read].letters.put(PageFailed(key, error, failure.kind))
             case FailCall(number, failure):
                 if (call := self._calls.pop(number, None)) is not None:
                     jobs.append(lambda: call.failed(failure))
@@ -385,11 +389,11 @@ class Fetcher:
             case RefuseRoom(read, length):
                 self._inboxes[read].letters.put(RoomRefused(length))
             case BreakOffGet(get, failure):
-                jobs.append(partial(self._gets[get].break_off, failure))
+                jobs.append(partial(self._gets[get][1].break_off, failure))
             case BreakOffCall(number, failure):
                 jobs.append(partial(self._calls_in_flight[number].break_off, failure))
-            case WaitExpired(read):
-                self._inboxes[read].letters.put(WaitedTooLong())
+            case WaitExpired(read, _, is_asked):
+                self._inboxes[read].letters.put(WaitedTooLong(is_asked))
             case DropAhead(read, lost):
                 inbox = self._inboxes[read]
                 for buffer in inbox.take_all():
@@ -400,6 +404,7 @@ class Fetcher:
         source, page_id = action.source, action.page_id
         buffer = self._arrived.pop((action.get, page_id))
         key = page_key(source.key, page_id)
+        get, _ = self._gets[action.get]
         # One hold for each reader, and one for the write.
         room = self._ram.keep(buffer, key, source.file.page_crc32c(page_id), len(action.reads) + 1)
         if room:
@@ -409,7 +414,7 @@ class Fetcher:
             if (before := inbox.at_hand.pop(key, None)) is not None:
                 jobs.append(lambda before=before: self.release(before))  # type: ignore[misc]
             inbox.at_hand[key] = buffer
-            inbox.letters.put(PageCame(key))
+            inbox.letters.put(PageCame(key, get))
         jobs.extend(self._offer_write(key, buffer))
         jobs.append(lambda: self.release(buffer))  # The GET's own hold.
 

@@ -23,6 +23,7 @@ from crc32c import crc32c
 
 from seekfs_core import grid
 from seekfs_core.errors import SeekfsError, ShuttingDown
+from seekfs_core.explain import NOTED_MAX, ReadNotes, WaitCause, cause_of_failure
 from seekfs_core.fetch_messages import FetchLimits, PageSource
 from seekfs_core.lookup import (
     FIRST,
@@ -44,6 +45,7 @@ from seekfs_core.patience import Patience, overdue_page
 from seekfs_core.plan import ReadPlan
 from seekfs_core.readahead import AheadLost, PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
 from seekfs_core.readback import WINDOW_BYTES, corruption, reads_whole_page
+from seekfs_core.retry import is_passing
 from seekfs_core.reuse import AllLetGo, KeepPage, LetGoOfPage, NotKept, Reuse, SliceRead
 from seekfs_core.tier_counts import DISK, RAM, STORE, TIERS
 from seekfs_io.fetching import (
@@ -79,7 +81,7 @@ class ReadSetting:
     fetcher: Fetcher
     limits: FetchLimits
     wait_seconds_max: float
-    finished: Callable[[ReadPlan, ReadCounters], None]
+    finished: Callable[[ReadPlan, ReadCounters, ReadNotes], None]
 
 
 class ReadStream:
@@ -89,9 +91,13 @@ class ReadStream:
     other pages, and they are released so that a late use fails instead of giving wrong bytes.
     """
 
-    def __init__(self, setting: ReadSetting, plan: ReadPlan) -> None:
+    def __init__(
+        self, setting: ReadSetting, plan: ReadPlan, label: str = "", noted_max: int = NOTED_MAX
+    ) -> None:
         self._setting = setting
         self._plan = plan
+        manifest = plan.manifest
+        self.notes = ReadNotes(manifest.ns, manifest.version, time.monotonic(), label, noted_max)
         self.counters = ReadCounters()
         self._file_keys: dict[str, FileKey] = {}
         self._sources: dict[str, PageSource] = {}
@@ -135,8 +141,9 @@ class ReadStream:
         if self._closed:
             return
         self._closed = True
+        self.notes.ended(time.monotonic(), sum(self.counters.bytes_from.values()))
         with contextlib.ExitStack() as steps:  # Last in, first out; each whatever the others raise.
-            steps.callback(self._setting.finished, self._plan, self.counters)
+            steps.callback(self._setting.finished, self._plan, self.counters, self.notes)
             if self._read is not None:
                 steps.callback(self._setting.fetcher.leave, self._read)
             steps.callback(self._drop_scratch)
@@ -155,6 +162,13 @@ class ReadStream:
     # --- the warm path ----------------------------------------------------------------------
 
     def _pieces(self, item_start: int, item_stop: int) -> Iterator[memoryview]:
+        try:
+            yield from self._slices(item_start, item_stop)
+        except SeekfsError as error:
+            self.notes.failed(error)
+            raise
+
+    def _slices(self, item_start: int, item_stop: int) -> Iterator[memoryview]:
         bytes_from = self.counters.bytes_from
         self._release_piece()  # Of an item that was not read to its end.
         self._leave_disk()
@@ -175,7 +189,7 @@ class ReadStream:
                             self._keep_at_hand(self._reuse, file, page_id, lease.length)
                         continue
                     buffer = self._absent(lease, file, key, page_id)
-                self._count_page(key)
+                self._count_page(key, file, page_id)
                 self._current, self._current_key = buffer, key
                 if self._ahead is not None:
                     self._look_ahead(file, page_id)
@@ -187,11 +201,12 @@ class ReadStream:
             if self._reuse is not None:
                 self._keep_at_hand(self._reuse, file, page_id, buffer.length)
 
-    def _count_page(self, key: PageKey) -> None:
+    def _count_page(self, key: PageKey, file: FileEntry, page_id: int) -> None:
         """A page was found in ``_tier``; slices of one page in a row count it once."""
         if key != self._counted_key:
             self._counted_key = key
             self.counters.pages_from[self._tier] += 1
+            self.notes.page(file.path, page_id, self._tier)
 
     def _at_hand(self, key: PageKey) -> PageBuffer | None:
         """A page that this read holds already, or that is in RAM."""
@@ -242,7 +257,7 @@ class ReadStream:
         at = start
         while at < stop:
             window = self._piece = self._scratch_window()[: stop - at]
-            if not lease.readinto(window, at):
+            if not self._read_disk(lease, window, at):
                 scratch, self._scratch = self._scratch, None
                 assert scratch is not None
                 self._release_unfilled(scratch, lease)
@@ -255,11 +270,11 @@ class ReadStream:
         self._leave_disk()
         if at == stop:
             self._tier = DISK
-            self._count_page(key)
+            self._count_page(key, file, page_id)
             return
         buffer = self._absent(None, file, key, page_id)
         self._current, self._current_key = buffer, key
-        self._count_page(key)
+        self._count_page(key, file, page_id)
         self.counters.bytes_from[self._tier] += stop - at
         self._piece = buffer.view[at:stop]
         yield self._piece
@@ -287,13 +302,19 @@ class ReadStream:
         try:
             self._await_room(lease.length)
             buffer = self._take(lease.length)
-            if not lease.readinto(buffer.view, 0) or not self._is_right(lease, buffer):
+            if not self._read_disk(lease, buffer.view, 0) or not self._is_right(lease, buffer):
                 self._release_unfilled(buffer, lease)
                 return None
             self._setting.fetcher.keep(buffer, key, lease.crc32c)
             return buffer
         finally:
             lease.release()
+
+    def _read_disk(self, lease: PageLease, view: memoryview, at: int) -> bool:
+        began = time.monotonic()
+        is_read = lease.readinto(view, at)
+        self.notes.waited(WaitCause.DISK, time.monotonic() - began)
+        return is_read
 
     def _is_right(self, lease: PageLease, buffer: PageBuffer) -> bool:
         """Whether a page that was read back whole is believed; it is said to its tier."""
@@ -446,27 +467,38 @@ class ReadStream:
         """Until the page has come or failed, or is no longer on its way."""
         told = False
         self._awaited = key
-        self._patience.begin(time.monotonic())
+        since = time.monotonic()
+        self._patience.begin(since)
         while key in self._expected:
             if not told and self._inbox.letters.empty():
                 self._setting.fetcher.wait_for(self._join(), key, self._patience.until(time.monotonic()))
                 told = True
             letter = self._inbox.letters.get()
-            if isinstance(letter, WaitedTooLong):
-                raise overdue_page(self._patience, self._source(file), page_id)
+            match letter:
+                case WaitedTooLong(is_asked):
+                    self._note_wait(WaitCause.STORE if is_asked else WaitCause.BUDGET, since)
+                    raise overdue_page(self._patience, self._source(file), page_id)
+                case PageCame(came, get) if came == key:
+                    self.notes.waited_for(self.notes.came(get, self._join()), since, time.monotonic())
+                case PageFailed(failed, _, kind) if failed == key:
+                    self._note_wait(cause_of_failure(kind), since)
             self._take_in(letter)
         self._awaited = None
 
     def _await_room(self, length: int) -> None:
         read = self._join()
         self._setting.fetcher.want_room(read, length)
-        self._patience.begin(time.monotonic())
+        since = time.monotonic()
+        self._patience.begin(since)
         told = False
         while True:
             if not told and self._inbox.letters.empty():
                 self._setting.fetcher.wait_for(read, None, self._patience.until(time.monotonic()))
                 told = True
             letter = self._inbox.letters.get()
+            if isinstance(letter, RoomGranted | RoomRefused | WaitedTooLong):
+                self._note_wait(WaitCause.ROOM, since)
+                since = time.monotonic()
             if isinstance(letter, WaitedTooLong):
                 raise self._patience.spent("room to read a page into", ns=self._plan.manifest.ns)
             # A grant that came too late for an earlier wait may have another length.
@@ -476,14 +508,18 @@ class ReadStream:
                 raise ShuttingDown("the daemon is stopping: this read was not finished")
             self._take_in(letter)
 
+    def _note_wait(self, cause: WaitCause, since: float) -> None:
+        self.notes.waited(cause, time.monotonic() - since)
+
     def _take_in(self, letter: Letter) -> None:
         match letter:
-            case PageCame(key):
+            case PageCame(key, get):
                 self._expected.discard(key)
                 self._came.add(key)
-            case PageFailed(key, error, is_passing):
+                self.notes.came(get, self._join())
+            case PageFailed(key, error, kind):
                 self._expected.discard(key)
-                if is_failure_remembered(is_passing=is_passing, is_awaited=key == self._awaited):
+                if is_failure_remembered(is_passing=is_passing(kind), is_awaited=key == self._awaited):
                     self._failed[key] = error
             case AheadDropped(lost):
                 self._expected.difference_update(lost)

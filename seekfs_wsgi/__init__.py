@@ -16,6 +16,7 @@ no page and makes no policy.
 | ``frames``        | the framed answer |
 | ``pieces``        | joining small views, passing large ones on |
 | ``sending``       | the way of a body to the client: without a copy where the server allows it |
+| ``explaining``    | ``?explain=1``: what a read did, in place of its bytes |
 | ``diagnostics``   | health, readiness and the ``test_*`` endpoints |
 | ``metrics``       | ``/metrics`` |
 | ``problems``      | problem documents (RFC 9457) |

@@ -88,6 +88,7 @@ class Application:
             "/test_s3": (_READING, diagnostics.test_s3),
             "/test_stream": (_READING, diagnostics.test_stream),
             "/advisor": (_READING, diagnostics.advisor),
+            "/slow": (_READING, diagnostics.slow),
         }
         self._metrics = Metrics(plane, (*paths, "/metrics", OTHER))
         paths["/metrics"] = _READING, self._metrics

@@ -8,6 +8,7 @@ on GET only.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import PreconditionFailed
@@ -16,8 +17,9 @@ from seekfs_core.errors import RangeNotSatisfiable
 from seekfs_core.names import check_namespace, check_path
 from seekfs_core.plan import plan_read
 from seekfs_wsgi.exchange import BINARY, Answer, Refused, Request, Stream
+from seekfs_wsgi.explaining import explained
 from seekfs_wsgi.problems import Headers
-from seekfs_wsgi.query import content_hash, number, parse_query, required, version_number
+from seekfs_wsgi.query import content_hash, flag, number, parse_query, required, version_number
 from seekfs_wsgi.ranges import (
     Unsatisfiable,
     Verdict,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from seekfs_io.dataplane import DataPlane
     from seekfs_io.resolving import Resolution
 
-PARAMETERS = frozenset(("ns", "path", "off", "len", "hash", "version"))
+PARAMETERS = frozenset(("ns", "path", "off", "len", "hash", "version", "explain"))
 
 CACHE_NOT = "no-cache"
 CACHE_FOREVER = "max-age=31536000, immutable"
@@ -62,7 +64,9 @@ class Blob:
         length = number(parameters, "len")
         digest = content_hash(parameters)
         version = version_number(parameters)
+        explains = flag(parameters, "explain")
 
+        began = monotonic()
         resolution = self._plane.resolve(ns, version)
         file = resolution.manifest.file(path, digest)
         etag = f'"{file.hash_text}"'
@@ -82,12 +86,22 @@ class Blob:
                 return Answer(304, "", headers=[*headers, caching])
             case Verdict.PROCEED:
                 pass
-        return self._bytes(request, resolution, file, off, stop, [*headers, caching])
+        return self._bytes(
+            request, resolution, file, off, stop, [*headers, caching], began if explains else None
+        )
 
     def _bytes(
-        self, request: Request, resolution: Resolution, file: FileEntry, off: int, stop: int, headers: Headers
+        self,
+        request: Request,
+        resolution: Resolution,
+        file: FileEntry,
+        off: int,
+        stop: int,
+        headers: Headers,
+        explain_from: float | None,
     ) -> Answer:
-        """Bytes [off, stop) of the file, or the part of them that ``Range`` asks for."""
+        """Bytes [off, stop) of the file, or the part of them that ``Range`` asks for; or what reading them
+        did since ``explain_from``."""
         status = 200
         start, whole = off, stop - off
         if request.method == "GET" and (asked := request.header("RANGE")) is not None:
@@ -103,10 +117,12 @@ class Blob:
                 start, stop = off + selected[0], off + selected[1]
         headers.append(("Accept-Ranges", "bytes"))
         length = stop - start
+        plan = plan_read(resolution.manifest, ((file.path, start, length),), clip=False)
+        if explain_from is not None and request.method == "GET":
+            return explained(self._plane, plan, request, headers, began=explain_from, by_item=False)
         if request.method == "HEAD" or length == 0:
             return Answer(status, BINARY, headers=headers, length=length)
-        plan = plan_read(resolution.manifest, ((file.path, start, length),), clip=False)
-        stream = self._plane.read(plan)
+        stream = self._plane.read(plan, request.id)
         return Answer(status, BINARY, Stream(iter(stream), stream.close), headers, length)
 
 

@@ -28,7 +28,7 @@ _OBJECT = frozenset(("ns", "path", "key"))
 
 
 def json_answer(value: Mapping[str, Any]) -> Answer:
-    body = json.dumps(value).encode("ascii") + b"\n"
+    body = json.dumps(value, default=str).encode("ascii") + b"\n"
     return Answer(200, JSON, body, [("Cache-Control", "no-store")], len(body))
 
 
@@ -75,6 +75,11 @@ class Diagnostics:
         """What each namespace has cost and saved, and which files would gain from warming."""
         parse_query(request.query, _NOTHING)
         return json_answer({"namespaces": self._plane.advice()})
+
+    def slow(self, request: Request) -> Answer:
+        """What the reads did that waited longest of late, and the last ones that failed."""
+        parse_query(request.query, _NOTHING)
+        return json_answer(self._plane.slow_reads())
 
     def test_head(self, request: Request) -> Answer:
         """Size and ETag of the object behind a file, straight from the store."""

@@ -97,6 +97,14 @@ def version_number(parameters: dict[str, str]) -> int | None:
     return version
 
 
+def flag(parameters: dict[str, str], name: str) -> bool:
+    """Whether ``name`` is 1; 0 and absence are False, and anything else is ``BadRequest``."""
+    text = parameters.get(name, "0")
+    if text not in ("0", "1"):
+        raise BadRequest(f"parameter {name!r} is {shown(text)}: it must be 0 or 1", parameter=name)
+    return text == "1"
+
+
 def content_hash(parameters: dict[str, str]) -> bytes | None:
     """``hash`` as a digest of 32 bytes, None where it is absent; with or without ``sha256:``."""
     text = parameters.get("hash")

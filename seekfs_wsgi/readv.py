@@ -8,6 +8,7 @@ item. Frames (``frames``) carry the failure of an item beside the others' bytes.
 from __future__ import annotations
 
 import logging
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import MIMEAccept
@@ -21,10 +22,11 @@ from seekfs_wsgi import frames
 from seekfs_wsgi.blob import version_headers
 from seekfs_wsgi.bodies import read_body
 from seekfs_wsgi.exchange import BINARY, Answer, Request, Stream
+from seekfs_wsgi.explaining import explained
 from seekfs_wsgi.items import Item, decode_items
 from seekfs_wsgi.pieces import joined_pieces
 from seekfs_wsgi.problems import Problem, problem_of
-from seekfs_wsgi.query import parse_query, required, version_number
+from seekfs_wsgi.query import flag, parse_query, required, version_number
 
 if TYPE_CHECKING:
     from seekfs_io.config import ApiConfig
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("seekfs.http")
 
-PARAMETERS = frozenset(("ns", "version"))
+PARAMETERS = frozenset(("ns", "version", "explain"))
 
 
 def wants_frames(accept: str | None) -> bool:
@@ -63,27 +65,31 @@ class Readv:
         parameters = parse_query(request.query, PARAMETERS)
         ns = check_namespace(required(parameters, "ns"))
         version = version_number(parameters)
+        explains = flag(parameters, "explain")
         body = read_body(request.environ, self._request_max_bytes)
         items = decode_items(body, self._readv_max_bytes)
         framed = wants_frames(request.header("ACCEPT"))
+        began = monotonic()
         try:
             resolution = self._plane.resolve(ns, version)
         except SeekfsError as error:
             raise refusal_of(items, error) from None
         plan = plan_read(resolution.manifest, items, clip=framed)
         headers = [*version_headers(resolution), ("Vary", "Accept")]
+        if explains:
+            return explained(self._plane, plan, request, headers, began=began, by_item=framed)
         if framed:
             return self._framed(request, items, plan, [*headers, ("Cache-Control", "no-store")])
         if plan.total_bytes == 0:
             return Answer(200, BINARY, headers=headers, length=0)
-        stream = self._plane.read(plan)
+        stream = self._plane.read(plan, request.id)
         pieces = joined_pieces(stream, plan.total_bytes)
         return Answer(200, BINARY, Stream(pieces, stream.close), headers, plan.total_bytes)
 
     def _framed(
         self, request: Request, items: list[Item], plan: ReadPlan, headers: list[tuple[str, str]]
     ) -> Answer:
-        stream = self._plane.read(plan)
+        stream = self._plane.read(plan, request.id)
         failed_count = 0
         told: Problem | None = None
 

@@ -112,7 +112,7 @@ def test_every_command_is_documented(text: str, heading: str) -> None:
 
 
 CALLS = {
-    *("/blob", "/readv", "/healthz", "/readyz", "/metrics", "/advisor"),
+    *("/blob", "/readv", "/healthz", "/readyz", "/metrics", "/advisor", "/slow"),
     *("/test_head", "/test_s3", "/test_stream"),
 }
 

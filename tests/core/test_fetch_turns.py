@@ -103,10 +103,10 @@ def test_a_wait_ends_when_it_is_too_long_and_the_page_may_come_all_the_same() ->
     watched.feed(ReadWaits(1, key, 12.0))
     assert watched.scheduler.next_deadline() == 12.0
     assert watched.feed(Tick(), 11.9) == ()
-    assert watched.feed(Tick(), 12.0) == (WaitExpired(1, key),)
+    assert watched.feed(Tick(), 12.0) == (WaitExpired(1, key, is_asked=True),)
     assert watched.feed(Tick(), 13.0) == ()
     # It may wait anew, for as long as it says then; or for no time at all.
-    assert watched.feed(ReadWaits(1, key, 13.0)) == (WaitExpired(1, key),)
+    assert watched.feed(ReadWaits(1, key, 13.0)) == (WaitExpired(1, key, is_asked=True),)
     watched.feed(ReadWaits(1, key, 20.0))
     bring(watched, get)
     assert watched.scheduler.next_deadline() is None

@@ -149,4 +149,4 @@ def test_what_is_in_flight_is_waited_for_whatever_the_budget() -> None:
     source = of("slow")
     watched.feed(PagesWanted(1, source, (0,)), 10.0)
     assert watched.feed(ReadWaits(1, page_key(source.key, 0), 10.5)) == ()
-    assert watched.feed(Tick(), 10.5) == (WaitExpired(1, page_key(source.key, 0)),)
+    assert watched.feed(Tick(), 10.5) == (WaitExpired(1, page_key(source.key, 0), is_asked=True),)

@@ -21,7 +21,8 @@ PACKAGE = Path(seekfs_core.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 ALLOWED = (
-    "__future__ array bisect collections enum hashlib operator random re struct typing zlib attrs msgspec"
+    "__future__ array bisect collections enum hashlib heapq operator random re struct typing zlib "
+    "attrs msgspec"
 ).split()
 """All that the core imports: values, arithmetic, and bytes in memory. Another one is a decision."""
 

@@ -13,6 +13,7 @@ import crc32c
 from attrs import define, field
 
 from seekfs_core.errors import NoSuchNamespace, NoSuchVersion, SeekfsError
+from seekfs_core.explain import NOTED_MAX, ReadNotes
 from seekfs_core.fetch_messages import FetchStatistics
 from seekfs_core.manifest import FileEntry, Manifest, pack_crcs
 from seekfs_core.plan import ReadPlan
@@ -41,9 +42,10 @@ def entry(path: str, content: bytes, sha256: bytes) -> FileEntry:
 class MemoryStream:
     """Views of at most one page, in one buffer that the next step overwrites."""
 
-    def __init__(self, plane: MemoryPlane, plan: ReadPlan) -> None:
+    def __init__(self, plane: MemoryPlane, plan: ReadPlan, label: str, noted_max: int) -> None:
         self._plane = plane
         self._plan = plan
+        self.notes = ReadNotes("dev", 7, 0.0, label, noted_max)
         self._pages = 0
         self.closed = 0
 
@@ -53,7 +55,10 @@ class MemoryStream:
             if self._pages == self._plane.ends_after_pages:
                 return
             if self._pages == self._plane.fails_after_pages:
+                if isinstance(self._plane.failure, SeekfsError):
+                    self.notes.failed(self._plane.failure)
                 raise self._plane.failure
+            self.notes.page(file.path, page_id, "store")
             at = page_id * PAGE_BYTES
             buffer[: end - begin] = self._plane.files[file.path][at + begin : at + end]
             view = memoryview(buffer)[: end - begin]
@@ -102,9 +107,12 @@ class MemoryPlane:
         files = {path: entry(path, content, bytes([len(path)]) * 32) for path, content in self.files.items()}
         return Resolution("dev", 7, Manifest(ns="dev", version=7, files=files), self.stale)
 
-    def read(self, plan: ReadPlan) -> MemoryStream:
-        self.streams.append(MemoryStream(self, plan))
+    def read(self, plan: ReadPlan, label: str = "", noted_max: int = NOTED_MAX) -> MemoryStream:
+        self.streams.append(MemoryStream(self, plan, label, noted_max))
         return self.streams[-1]
+
+    def slow_reads(self) -> dict[str, list[dict[str, Any]]]:
+        return {"slowest": [{"request_id": "1"}], "failed": []}
 
     def stat_object(self, key: str) -> ObjectStat:
         self.calls.append(("stat", key))

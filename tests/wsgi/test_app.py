@@ -80,7 +80,18 @@ def test_no_such_endpoint(client: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/healthz", "/readyz", "/blob", "/test_head", "/test_s3", "/test_stream", "/advisor", "/metrics"]
+    "path",
+    [
+        "/healthz",
+        "/readyz",
+        "/blob",
+        "/test_head",
+        "/test_s3",
+        "/test_stream",
+        "/advisor",
+        "/metrics",
+        "/slow",
+    ],
 )
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
 def test_what_is_read_is_only_read(client: Client, path: str, method: str) -> None:
@@ -99,7 +110,7 @@ def test_a_batch_is_only_posted(client: Client, method: str) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        "/healthz", "/readyz", "/metrics", "/advisor", "/none", "/readv",
+        "/healthz", "/readyz", "/metrics", "/advisor", "/slow", "/none", "/readv",
         "/blob?ns=dev&path=a", "/blob?ns=dev&path=none", "/test_head?ns=dev&path=a",
         "/test_s3?ns=dev&path=a&off=0&len=1", "/test_stream?ns=dev&path=a&page_id=0",
     ],

@@ -152,7 +152,16 @@ def _targets() -> Iterator[Malformed]:
             f"no method of /readv: {method}", request(method, f"/readv?ns={NS}"), 405, said="POST"
         )
     yield Malformed("no method of /readv: HEAD", request("HEAD", f"/readv?ns={NS}"), 405)
-    for endpoint in ("healthz", "readyz", "metrics", "advisor", "test_head", "test_s3", "test_stream"):
+    for endpoint in (
+        "healthz",
+        "readyz",
+        "metrics",
+        "advisor",
+        "slow",
+        "test_head",
+        "test_s3",
+        "test_stream",
+    ):
         body = request("POST", f"/{endpoint}", "Content-Length: 2", body=b"{}")
         yield Malformed(f"no method of /{endpoint}: POST with a body", body, 405, said="GET or HEAD")
 

@@ -285,7 +285,7 @@ def _others() -> Iterator[Malformed]:
     yield other("a page past the end", f"/test_stream?{ten}&page_id=1", None, 416)
     yield other("a page of an empty file", f"/test_stream?ns={NS}&path=empty&page_id=0", None, 416)
     yield other("a key, which it does not take", "/test_stream?key=old/file&page_id=0", "key")
-    for endpoint in ("healthz", "readyz", "metrics", "advisor"):
+    for endpoint in ("healthz", "readyz", "metrics", "advisor", "slow"):
         yield other("a parameter", f"/{endpoint}?verbose=1", "verbose")
         yield other("a broken escape for a name", f"/{endpoint}?%", "%")
     head = request("HEAD", f"/blob?ns={NS}&path=../ten")
