@@ -11,30 +11,34 @@ that ``seekfs_core.fetch`` hands out. Rules of this file:
   reader that comes late shares it with those who hold it. A second copy of a page that is found
   already serves its holders only.
 * **Memory that was let go of may be kept for reuse** as far as nobody needs the room that it takes.
-* **A hit changes a count.** The policy of L1 hears of hits only when it has to choose what leaves, and
-  that a page is held only when it would choose that page: a warm read pays for no event. So this is an
-  account like ``seekfs_core.room`` and no machine. Its driver calls it under a lock, for a moment.
+* **A hit changes a count.** The policy of L1 hears of hits from the driver, which notes them and says them
+  many at a time (``hits_seen``), before every offer at the latest; and that a page is held it hears only when
+  it would choose that page: a warm read pays for no event. So this is an account like ``seekfs_core.room``
+  and no machine. Its driver calls it under a lock, for a moment.
 
-The ledger has numbers and keys. The driver's buffers are ``PageAccount`` objects with memory besides.
+The ledger has numbers and keys. The driver's buffers are ``PageAccount`` objects with memory besides. The one
+machine in it is the policy, and a driver that wants to know what that is fed hands in ``watch``.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from typing import Generic, TypeVar
+from collections import Counter
+from collections.abc import Callable
+from typing import Generic, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
 
 from seekfs_core.errors import ContractViolation
 from seekfs_core.pages import PageKey
 from seekfs_core.retention import (
-    HITS_NOTED_MAX,
     Admit,
     Evict,
+    HitsSeen,
     PageOffered,
     PagePinned,
-    PagesHit,
     PageUnpinned,
+    RamAction,
+    RamEvent,
     RamRetention,
     Refusal,
     Refuse,
@@ -55,6 +59,12 @@ class PageAccount:
 
 
 BufferT = TypeVar("BufferT", bound=PageAccount)
+
+FeedPolicy: TypeAlias = Callable[[RamEvent, float], tuple[RamAction, ...]]
+
+
+def _unwatched(policy: RamRetention) -> FeedPolicy:
+    return policy.feed
 
 
 @frozen
@@ -83,6 +93,8 @@ class BufferLedger(Generic[BufferT]):
 
     l1_bytes_max: int
     room_bytes_max: int
+    watch: Callable[[RamRetention], FeedPolicy] = _unwatched
+    """Given the policy of L1, what to call in place of its ``feed``."""
     room_bytes: int = field(default=0, init=False)
     """What buffers take that L1 does not keep."""
     spare_bytes: int = field(default=0, init=False)
@@ -93,14 +105,16 @@ class BufferLedger(Generic[BufferT]):
     pages_evicted: int = field(default=0, init=False)
 
     _l1: RamRetention = field(init=False)
+    _feed_l1: FeedPolicy = field(init=False)
     _found: dict[PageKey, BufferT] = field(factory=dict, init=False)
-    _pinned: set[PageKey] = field(factory=set, init=False)
-    _hits: deque[PageKey] = field(factory=lambda: deque(maxlen=HITS_NOTED_MAX), init=False)
+    _pinned: dict[PageKey, None] = field(factory=dict, init=False)
+    """Ordered, so that the order of what L1 hears is reproducible."""
     _spare: dict[int, int] = field(factory=dict, init=False)
     """How many pieces of each length."""
 
     def __attrs_post_init__(self) -> None:
         self._l1 = RamRetention(self.l1_bytes_max)
+        self._feed_l1 = self.watch(self._l1)
 
     def __contains__(self, key: PageKey) -> bool:
         """Whether a page would be found."""
@@ -167,16 +181,18 @@ class BufferLedger(Generic[BufferT]):
             raise ContractViolation(f"{buffer} cannot be offered with {holders} more holders")
         is_copy = key in self._found  # Somebody read the same page back from disk meanwhile.
         nbytes = ram_charge(buffer.length)
-        if not is_copy:
-            self._tell_l1(nbytes, now)
+        if is_copy:
+            buffer.key = key
+            buffer.holders += holders
+            return Offer(0)
+        self._tell_l1(nbytes, now)
+        actions = self._feed_l1(PageOffered(key, nbytes), now)
         buffer.key = key
         buffer.holders += holders
-        if is_copy:
-            return Offer(0)
         buffer.is_found = True
         self._found[key] = buffer
         evicted: list[BufferT] = []
-        for action in self._l1.feed(PageOffered(key, nbytes), now):
+        for action in actions:
             match action:
                 case Evict(victim):
                     evicted.append(self._found.pop(victim))
@@ -192,23 +208,24 @@ class BufferLedger(Generic[BufferT]):
         return Offer(buffer.length, tuple(evicted))
 
     def _tell_l1(self, nbytes: int, now: float) -> None:
-        """What L1 has to know before a page that it charges with ``nbytes`` is offered."""
-        self._l1.feed(PagesHit(tuple(self._hits)), now)
-        self._hits.clear()
+        """What L1 has to know before a page that it charges with ``nbytes`` is offered, beside the hits."""
         for idle in [key for key in self._pinned if not self._found[key].holders]:
-            self._l1.feed(PageUnpinned(idle), now)
-            self._pinned.remove(idle)
+            self._feed_l1(PageUnpinned(idle), now)
+            del self._pinned[idle]
         while held := [key for key in self._l1.leaving(nbytes) or () if self._found[key].holders]:
             for key in held:
-                self._l1.feed(PagePinned(key), now)
-                self._pinned.add(key)
+                self._feed_l1(PagePinned(key), now)
+                self._pinned[key] = None
+
+    def hits_seen(self, keys: tuple[PageKey, ...], now: float) -> None:
+        """Pages that were held, oldest first, for the policy of L1."""
+        self._feed_l1(HitsSeen(keys), now)
 
     def hold(self, key: PageKey) -> BufferT | None:
-        """The verified page, held once more, or None. A hit, for the policy of L1."""
+        """The verified page, held once more, or None. A hit, to be noted by the driver."""
         buffer = self._found.get(key)
         if buffer is not None:
             buffer.holders += 1
-            self._hits.append(key)
         return buffer
 
     def release(self, buffer: BufferT) -> bool:

@@ -10,7 +10,7 @@ import bisect
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from seekfs_core import grid
 from seekfs_core.errors import InvalidName, NotFound, RangeNotSatisfiable, SeekfsError
@@ -59,22 +59,12 @@ class ReadPlan:
                 page_id += 1
                 begin = 0
 
-    def windows(self, coalesce_bytes: int) -> Iterator[tuple[FileEntry, int]]:
+    def windows(self, coalesce_bytes: int) -> Windows:
         """The GET windows that the slices walk through, in order, without repeats in a row.
 
         In every window up to a file's last a page starts, because none is larger than a window.
         """
-        last: tuple[str, int] | None = None
-        for file, start, stop in self.extents:
-            if file is None or start == stop:
-                continue
-            size = file.page_size_bytes
-            first = grid.window_of(file, start // size, coalesce_bytes)
-            final = grid.window_of(file, (stop - 1) // size, coalesce_bytes)
-            for window in range(first, final + 1):
-                if last != (file.path, window):
-                    last = (file.path, window)
-                    yield file, window
+        return Windows(self, coalesce_bytes)
 
     def pages_in_window(self, file: FileEntry, window: int, coalesce_bytes: int) -> tuple[int, ...]:
         """The pages of a window that any item of the plan touches, ascending."""
@@ -109,6 +99,44 @@ class ReadPlan:
                     touched.setdefault(file.path, []).append((start // size, (stop - 1) // size + 1))
             self._runs = {path: _merged(runs) for path, runs in touched.items()}
         return self._runs
+
+
+@define
+class Windows:
+    """An iterator whose place is a few numbers, so that it can be recorded, and gone back to."""
+
+    plan: ReadPlan
+    coalesce_bytes: int
+    _extent: int = field(default=0, alias="extent")
+    """Index of the extent that the next window is looked for in."""
+    _window: int = field(default=-1, alias="window")
+    """The window that was returned last of that extent; -1 before its first."""
+    _last: tuple[str, int] | None = field(default=None, alias="last")
+
+    def __iter__(self) -> Windows:
+        return self
+
+    def __next__(self) -> tuple[FileEntry, int]:
+        extents = self.plan.extents
+        while self._extent < len(extents):
+            file, start, stop = extents[self._extent]
+            if file is not None and start < stop:
+                size = file.page_size_bytes
+                first = grid.window_of(file, start // size, self.coalesce_bytes)
+                final = grid.window_of(file, (stop - 1) // size, self.coalesce_bytes)
+                self._window = max(first, self._window + 1)
+                if self._last == (file.path, self._window):
+                    self._window += 1
+                if self._window <= final:
+                    self._last = (file.path, self._window)
+                    return file, self._window
+            self._extent += 1
+            self._window = -1
+        raise StopIteration
+
+    def copy(self) -> Windows:
+        """Another one at the same place."""
+        return evolve(self)
 
 
 def _merged(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -18,7 +18,6 @@ How it is driven::
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 
 from attrs import define, field, frozen
 
@@ -26,7 +25,7 @@ from seekfs_core import grid
 from seekfs_core.errors import ContractViolation
 from seekfs_core.machine import advance
 from seekfs_core.manifest import FileEntry
-from seekfs_core.plan import ReadPlan
+from seekfs_core.plan import ReadPlan, Windows
 
 AHEAD_WINDOWS_MAX = 128
 """Windows looked at ahead, cached or not: as many as there are GETs in flight by default. Without
@@ -100,7 +99,7 @@ class ReadAhead:
     ahead_bytes: int
     page_bytes_max: int = 2**63
     """A file with longer pages cannot be read, and its turn is soon enough to say so."""
-    _rest: Iterator[tuple[FileEntry, int]] = field(init=False)
+    _rest: Windows = field(init=False)
     _at: _Step | None = field(default=None, init=False)
     _ahead: deque[_Step] = field(factory=deque, init=False)
     _asked: set[tuple[str, int]] = field(factory=set, init=False)
@@ -146,14 +145,13 @@ class ReadAhead:
                 for _ in range(passed + 1):
                     self._ahead.popleft()
                 return
-        left_out: list[tuple[FileEntry, int]] = []
-        for file, later in self._rest:
+        rest = self._rest.copy()
+        for file, later in rest:
             if later == window and file.path == path:
                 self._at = _Step(file, later)
                 self._ahead.clear()
+                self._rest = rest
                 return
-            left_out.append((file, later))
-        self._rest = iter(left_out)
         raise ContractViolation(f"the plan does not come to window {window} of {path!r} again")
 
     def _lose_ahead(self) -> None:

@@ -31,8 +31,9 @@ class PageOffered:
 
 
 @frozen
-class PagesHit:
-    """Pages that were read, oldest first. Unknown keys (evicted meanwhile) are ignored."""
+class HitsSeen:
+    """Pages that were read, oldest first for each reading thread. Unknown keys (evicted meanwhile) are
+    ignored."""
 
     keys: tuple[PageKey, ...]
 
@@ -60,9 +61,15 @@ class PageDropped:
     key: PageKey
 
 
-HITS_NOTED_MAX = 65_536
-"""Hits that a tier remembers until its policy hears of them. Of more, the latest say enough about what is
-in use."""
+HITS_NOTED_MAX = 8192
+"""Hits of one thread that a tier remembers until its policy hears of them. Of more, the latest say enough
+about what is in use."""
+
+HITS_SEEN_AT_ONCE = 256
+"""Hits that a policy hears of in one event, so that a lock is held for microseconds."""
+
+HITS_SECONDS_MAX = 1.0
+"""How long a hit may be noted before the policy hears of it. Before it chooses what leaves it does so anyway."""
 
 
 PAGE_OVERHEAD_BYTES = 1024
@@ -74,7 +81,7 @@ def ram_charge(length: int) -> int:
     return length + PAGE_OVERHEAD_BYTES
 
 
-RamEvent = PageOffered | PagesHit | PagePinned | PageUnpinned | PageDropped | Tick
+RamEvent = PageOffered | HitsSeen | PagePinned | PageUnpinned | PageDropped | Tick
 
 
 @frozen
@@ -192,7 +199,7 @@ class RamRetention:
         match event:
             case PageOffered(key, nbytes):
                 actions = self._offered(key, nbytes)
-            case PagesHit(keys):
+            case HitsSeen(keys):
                 self._hit(keys)
             case PagePinned(key):
                 self._pin(key)

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from seekfs_core.machine import Tick
 from seekfs_core.pages import PageKey
-from seekfs_core.retention import PagesHit, Refuse
+from seekfs_core.retention import HitsSeen, Refuse
 
 # Events
 
@@ -130,7 +130,7 @@ LogEvent = (
     | PagePublished
     | WriteFailed
     | OpenFailed
-    | PagesHit
+    | HitsSeen
     | PageDropped
     | SegmentHeld
     | SegmentDrained

@@ -37,7 +37,7 @@ from attrs import define, field
 from seekfs_core.errors import ContractViolation
 from seekfs_core.machine import Tick, advance
 from seekfs_core.pages import PageKey
-from seekfs_core.retention import DiskRetention, PagesHit, Refusal, Refuse
+from seekfs_core.retention import DiskRetention, HitsSeen, Refusal, Refuse
 from seekfs_core.segment_layout import SEGMENT_OVERHEAD_BYTES, Shares, record_length
 from seekfs_core.segment_messages import (
     CopyPage,
@@ -113,7 +113,7 @@ class SegmentLog:
         match event:
             case PageOffered():
                 self._offered(event, actions)
-            case PagesHit(keys):
+            case HitsSeen(keys):
                 for key in keys:
                     self._retention.hit(key)
             case PageDropped(key):

@@ -49,6 +49,7 @@ from seekfs_io.objects.base import ObjectStat, ReadableStore
 from seekfs_io.objects.whole import Watch
 from seekfs_io.pages import memory_shares, open_page_store, open_shelf
 from seekfs_io.pages.base import TierStatistics
+from seekfs_io.pages.hits import HitsTimer
 from seekfs_io.pages.ram import RamPages
 from seekfs_io.reading import ReadCounters, ReadSetting, ReadStream
 from seekfs_io.resolving import Resolution, Resolving
@@ -128,6 +129,7 @@ class DataPlane:
             self._store: ReadableStore = store if store is not None else open_store(s3)
             opened.pop_all()  # Nothing after this can be refused.
         self._ram = RamPages(memory_shares(config).l1_bytes, cache.inflight_bytes, self._clock)
+        self._hits = HitsTimer((self._ram.tell_hits, self._l2.tell_hits))
         limits = FetchLimits(
             inflight_gets_max=s3.max_inflight_gets,
             room_bytes_max=cache.inflight_bytes,
@@ -369,6 +371,7 @@ class DataPlane:
         self._resolving.close()
         self._fetcher.close(seconds_left(until, self._clock()))
         self._resolving.await_kept(tier_seconds(until, self._clock()))
+        self._hits.close()
         self._l2.close(tier_seconds(until, self._clock()))
         self._shelf.close()
         self._store.close()

@@ -95,6 +95,10 @@ class PageStore(Protocol):
         """
         ...
 
+    def tell_hits(self) -> None:
+        """Have the policy hear of the pages that were leased. It does so now and then by itself, too."""
+        ...
+
     def statistics(self) -> TierStatistics: ...
 
     def close(self, timeout_seconds: float = CLOSE_SECONDS_DEFAULT) -> None:

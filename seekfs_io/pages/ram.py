@@ -18,6 +18,7 @@ from collections.abc import Callable
 from seekfs_core.buffers import BufferLedger, PageAccount
 from seekfs_core.pages import PageKey
 from seekfs_io.pages.base import TierStatistics
+from seekfs_io.pages.hits import Hits
 
 SMALL_BYTES_MAX = 64 * 1024
 """Smaller pages come from the ordinary allocator: a map of its own costs a system call and 4 KiB."""
@@ -46,6 +47,7 @@ class RamPages:
         self._lock = threading.Lock()
         self._ledger: BufferLedger[PageBuffer] = BufferLedger(ceiling_bytes, room_bytes_max)
         self._clock = clock
+        self._hits = Hits()
         self._free: dict[int, list[mmap.mmap]] = {}
 
     def __contains__(self, key: PageKey) -> bool:
@@ -74,6 +76,7 @@ class RamPages:
 
         The room that this gives back, in bytes, because L1 has taken the page over; or 0.
         """
+        self.tell_hits()
         with self._lock:
             buffer.crc32c = crc32c
             offer = self._ledger.offer(buffer, key, holders, self._clock())
@@ -84,7 +87,16 @@ class RamPages:
     def hold(self, key: PageKey) -> PageBuffer | None:
         """The verified page, held once more, or None. A hit, for the policy of L1."""
         with self._lock:
-            return self._ledger.hold(key)
+            buffer = self._ledger.hold(key)
+        if buffer is not None:
+            self._hits.note(key)
+        return buffer
+
+    def tell_hits(self) -> None:
+        """Have the policy of L1 hear of the hits."""
+        for keys in self._hits.drain():
+            with self._lock:
+                self._ledger.hits_seen(keys, self._clock())
 
     def release(self, buffer: PageBuffer) -> int:
         """Hold a buffer once less. The room that this gives back, in bytes."""

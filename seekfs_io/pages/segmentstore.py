@@ -9,7 +9,7 @@ How a page comes and goes::
 Rules of this file:
 
 * A hit takes no lock but that of its segment's counter: the table of pages is a dict that is only
-  changed under ``_lock``, and what the policy must know of hits is noted and fed by ``store``.
+  changed under ``_lock``, and what the policy must know of hits is noted and fed later.
 * ``_lock`` guards the machines and the table, for microseconds, never across I/O.
 * ``store``, ``lease`` and ``readinto`` never raise for the disk's sake. A fault is counted, the
   page is forgotten, and ``TierHealth`` says whether the tier is used at all.
@@ -37,7 +37,7 @@ from seekfs_core.pages import PageKey
 from seekfs_core.patience import DISK_SECONDS_MAX
 from seekfs_core.readback import PageLoss, corruption, disagreement, loss_in_reading
 from seekfs_core.restoring import IndexEntry
-from seekfs_core.retention import HITS_NOTED_MAX, PagesHit, Refusal, Refuse
+from seekfs_core.retention import HitsSeen, Refusal, Refuse
 from seekfs_core.segment_layout import shares_of
 from seekfs_core.segment_messages import (
     CopyPage,
@@ -68,14 +68,13 @@ from seekfs_core.tier import Operation, Outcome
 from seekfs_io.pages.base import CLOSE_SECONDS_DEFAULT, TierStatistics
 from seekfs_io.pages.directory import CacheDirectory, claim, segment_path
 from seekfs_io.pages.disk_calls import DiskCalls, DiskHangs
+from seekfs_io.pages.hits import Hits
 from seekfs_io.pages.recovery import recover
 from seekfs_io.pages.segment_file import Descriptors, SegmentFile, files_max
 from seekfs_io.pages.segment_records import Place, Records
 from seekfs_io.pages.tier_switch import DiskHealth, outcome_of, reason_of
 
 log = logging.getLogger("seekfs.cache")
-
-HITS_FED_AT_ONCE = 256
 
 
 class SegmentLease:
@@ -145,7 +144,7 @@ class SegmentStore:
         # Whether a disk hangs is a matter of this machine's time, whatever ``clock`` says for decisions.
         self._calls = DiskCalls("seekfs-read", READERS, self._health, answer_seconds_max, time.monotonic)
         self._records = Records(directory.store_id, self._descriptors, self._calls, self._leave)
-        self._hits: deque[PageKey] = deque(maxlen=HITS_NOTED_MAX)
+        self._hits = Hits()
         self._backlog: deque[LogAction] = deque()
         self._stores_active = 0
         self._stores_ended = threading.Condition(self._lock)
@@ -191,7 +190,7 @@ class SegmentStore:
         if not is_let_through:
             self._release(page, is_unused_probe=False)
             return None
-        self._hits.append(key)
+        self._hits.note(key)
         return SegmentLease(self, key, page, is_probe=is_probe)
 
     def _read(self, key: PageKey, page: Place, view: memoryview, offset: int) -> bool:
@@ -269,7 +268,7 @@ class SegmentStore:
                 self._stores_ended.notify_all()
 
     def _store(self, key: PageKey, page: memoryview, crc32c: int) -> bool:
-        self._tell_hits()
+        self.tell_hits()
         is_let_through, is_probe = self._health.writing.ask()
         if not is_let_through:
             with self._lock:
@@ -289,15 +288,11 @@ class SegmentStore:
         """Segments that somebody is in at this moment; a reader may still slip into another one."""
         return frozenset(number for number, file in self._files.items() if file.leases)
 
-    def _tell_hits(self) -> None:
+    def tell_hits(self) -> None:
         """Tell the policy of the hits, which readers only note."""
-        while self._hits:
-            keys: list[PageKey] = []
-            with contextlib.suppress(IndexError):
-                while len(keys) < HITS_FED_AT_ONCE:
-                    keys.append(self._hits.popleft())
+        for keys in self._hits.drain():
             with self._lock:
-                self._feed(PagesHit(tuple(keys)))
+                self._feed(HitsSeen(keys))
 
     def _catch_up(self) -> None:
         """Do what readers have left to be done."""

@@ -90,6 +90,7 @@ def test_the_page_used_least_recently_leaves_and_one_that_is_held_does_not() -> 
     a, b = kept(ledger, A), kept(ledger, B)
     ledger.hold(A)
     ledger.release(a)
+    ledger.hits_seen((A,), 1)
     c = taken(ledger)
     assert ledger.offer(c, C, 0, 1) == Offer(100, (b,))
     assert B not in ledger

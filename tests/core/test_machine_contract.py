@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -84,8 +84,6 @@ def state_of(thing: Any) -> object:
     if attrs.has(type(thing)):
         fields = attrs.fields(type(thing))
         return type(thing).__name__, [(each.name, state_of(getattr(thing, each.name))) for each in fields]
-    if isinstance(thing, Iterator):
-        return "what is left of it cannot be told"
     return repr(thing)
 
 

@@ -19,10 +19,10 @@ from seekfs_core.retention import (
     Admit,
     DiskRetention,
     Evict,
+    HitsSeen,
     PageDropped,
     PageOffered,
     PagePinned,
-    PagesHit,
     PageUnpinned,
     RamAction,
     RamEvent,
@@ -58,7 +58,7 @@ def test_the_least_recently_used_page_leaves_first() -> None:
     ram = RamRetention(30)
     for page in (A, B, C):
         assert ram.feed(PageOffered(page, 10), 0) == (Admit(page),)
-    assert ram.feed(PagesHit((A,)), 1) == ()
+    assert ram.feed(HitsSeen((A,)), 1) == ()
     assert ram.feed(PageOffered(D, 15), 2) == (Evict(B), Evict(C), Admit(D))
     assert ram.charged_bytes == 25
     assert A in ram
@@ -132,7 +132,7 @@ def test_what_a_driver_must_not_do_leaves_the_machine_as_it_was() -> None:
 
 def test_late_notes_of_pages_that_are_gone_are_ignored() -> None:
     ram = RamRetention(20)
-    assert ram.feed(PagesHit((A, B)), 0) == ()
+    assert ram.feed(HitsSeen((A, B)), 0) == ()
     assert ram.feed(PageDropped(A), 0) == ()
 
 
@@ -173,7 +173,7 @@ class NaiveRam:
                     actions.append(Evict(victim[0]))
                 self.held.append((page, nbytes))
                 return (*actions, Admit(page))
-            case PagesHit(pages):
+            case HitsSeen(pages):
                 for page in pages:
                     self.touch(page)
             case PagePinned(page):
@@ -200,7 +200,7 @@ PAGES = st.integers(0, 7).map(key)
 RAM_EVENTS = st.one_of(
     st.builds(PageOffered, PAGES, st.integers(1, 40)),
     st.builds(PageOffered, PAGES, st.integers(1, 40)),
-    st.builds(PagesHit, st.lists(PAGES, max_size=4).map(tuple)),
+    st.builds(HitsSeen, st.lists(PAGES, max_size=4).map(tuple)),
     st.builds(PagePinned, PAGES),
     st.builds(PageUnpinned, PAGES),
     st.builds(PageDropped, PAGES),
@@ -299,7 +299,7 @@ def perfect_disk_hits(trace: Sequence[int]) -> list[bool]:
     for page in map(key, trace):
         hits.append(page in log)
         if page in log:
-            log.feed(PagesHit((page,)), 0)
+            log.feed(HitsSeen((page,)), 0)
             continue
         todo: deque[LogAction] = deque(log.feed(DiskPageOffered(page, PAGE_LENGTH), 0))
         while todo:

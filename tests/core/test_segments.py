@@ -20,7 +20,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from seekfs_core.errors import ContractViolation
 from seekfs_core.machine import Tick
 from seekfs_core.pages import PageKey
-from seekfs_core.retention import PagesHit, Refusal, Refuse
+from seekfs_core.retention import HitsSeen, Refusal, Refuse
 from seekfs_core.segment_layout import (
     FIXED_BYTES,
     RECORD_HEADER_LENGTH,
@@ -146,7 +146,7 @@ def make_worth(log: SegmentLog, n: int, others: range, *, nbytes: int = PAGE) ->
     """Ask for a page that is not held twice in a row, after the others have idled for long."""
     for _ in range(2):
         for other in others:
-            log.feed(PagesHit((key(other),)), 0)
+            log.feed(HitsSeen((key(other),)), 0)
     assert log.feed(PageOffered(key(n), nbytes), 0) == (Refuse(key(n), Refusal.NOT_WORTH_IT),)
 
 
@@ -285,7 +285,7 @@ def test_pages_worth_keeping_are_carried_over_before_their_segment_goes() -> Non
     fill(log, range(12))
     # Of every segment all pages but the first two are hit often, of the second one only one is.
     for _ in range(4):
-        log.feed(PagesHit(tuple(key(n) for n in (2, 3, 1, 6, 9, 10, 11))), 0)
+        log.feed(HitsSeen(tuple(key(n) for n in (2, 3, 1, 6, 9, 10, 11))), 0)
     newcomer = key(99)
     log.feed(PageOffered(newcomer, PAGE), 0)
     first = log.feed(PageOffered(newcomer, PAGE), 0)
@@ -307,7 +307,7 @@ def test_at_most_half_a_segment_is_carried_over() -> None:
     log = SegmentLog(small_shares(2, 4))
     fill(log, range(4))
     for _ in range(3):
-        log.feed(PagesHit(tuple(key(n) for n in range(4))), 0)
+        log.feed(HitsSeen(tuple(key(n) for n in range(4))), 0)
     log.feed(PageOffered(key(9), PAGE), 0)
     actions = log.feed(PageOffered(key(9), PAGE), 0)
     assert sum(isinstance(action, CopyPage) for action in actions) == 2
@@ -317,7 +317,7 @@ def test_what_is_dropped_while_it_is_carried_over_does_not_come_back() -> None:
     log = SegmentLog(small_shares(2, 4))
     fill(log, range(4))
     for _ in range(3):
-        log.feed(PagesHit((key(0), key(1))), 0)
+        log.feed(HitsSeen((key(0), key(1))), 0)
     log.feed(PageOffered(key(9), PAGE), 0)
     copies = [a for a in log.feed(PageOffered(key(9), PAGE), 0) if isinstance(a, CopyPage)]
     assert len(copies) == 2
@@ -335,7 +335,7 @@ def test_a_segment_that_is_being_written_or_carried_over_is_not_given_up() -> No
     log = SegmentLog(small_shares(2, 4))
     fill(log, range(4))
     for _ in range(3):
-        log.feed(PagesHit((key(0),)), 0)
+        log.feed(HitsSeen((key(0),)), 0)
     log.feed(PageOffered(key(9), PAGE), 0)
     log.feed(PageOffered(key(9), PAGE), 0)  # Opens 2, and carries page 0 over from 1.
     large = log.shares.page_length_max
@@ -699,7 +699,7 @@ class AnyDisk(RuleBasedStateMachine):
 
     @rule(numbers=st.lists(st.integers(0, KEYS - 1), max_size=6))
     def hit(self, numbers: list[int]) -> None:
-        assert self.feed(PagesHit(tuple(map(key, numbers)))) == []
+        assert self.feed(HitsSeen(tuple(map(key, numbers)))) == []
 
     @rule(target=jobs, n=st.integers(0, KEYS - 1))
     def drop(self, n: int) -> object:
