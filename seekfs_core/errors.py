@@ -31,6 +31,7 @@ Two vocabularies, because blame is in the type:
     ├── ShuttingDown               503
     ├── StoreTimeout               504
     ├── DeadlineExceeded           504  the read waited longer than it may
+    ├── TraceError                 500  a trace that cannot be read, or a thing that cannot be in one
     └── PublishError               409  a version could not be published
         ├── PublishConflict        409  somebody else changed the same paths first
         └── ConditionsNotHonoured  409  the store ignores conditional writes
@@ -230,6 +231,12 @@ class StoreTimeout(SeekfsError):
 
 class DeadlineExceeded(SeekfsError):
     status, slug, title = 504, "deadline-exceeded", "The read waited longer than it may"
+
+
+class TraceError(SeekfsError):
+    """``context["offset"]`` is the byte of the file where it shows, if it is one of a file."""
+
+    slug, title = "trace-unreadable", "A trace that cannot be read"
 
 
 class PublishError(SeekfsError):

@@ -69,7 +69,7 @@ HITS_SEEN_AT_ONCE = 256
 """Hits that a policy hears of in one event, so that a lock is held for microseconds."""
 
 HITS_SECONDS_MAX = 1.0
-"""How long a hit may be noted before the policy hears of it. Before it chooses what leaves it does so anyway."""
+"""How long a hit may be noted before the policy hears of it. Before it chooses what leaves it does anyway."""
 
 
 PAGE_OVERHEAD_BYTES = 1024
