@@ -79,6 +79,17 @@ Keeping:
 | ``advice``        | what counters say about a namespace, and what to warm |
 | ``tier_counts``   | what counts of pages by tier say: hits, misses |
 
+Recording:
+
+| module | decides |
+|---|---|
+| ``trace``          | what a trace is, as a file, and whether machines do again what is in one |
+| ``trace_classes``  | what can be in a trace |
+| ``trace_encoding``, ``trace_decoding`` | how a thing is written, and what of a file is believed |
+| ``trace_text``     | how things are told, and what is different between two of them |
+| ``trace_timeline`` | a trace as a timeline for people |
+| ``testing``        | for programs that embed the core: virtual time, chance, replaying |
+
 Events and actions are beside their machine, or where there are many in a module of their own:
 ``fetch_messages``, ``resolver_messages``, ``segment_messages``, ``publication_protocol``. What a publication
 says where it fails is in ``publication_errors``. ``fetch_work`` and ``segment_work`` are the records that the

@@ -18,6 +18,7 @@ How it is driven::
 from __future__ import annotations
 
 from collections import deque
+from typing import TypeAlias
 
 from attrs import define, field, frozen
 
@@ -70,6 +71,9 @@ class ProbeWindow:
     is_ahead: bool = False
 
 
+AheadEvent: TypeAlias = WindowEntered | PageMissed | WindowProbed | AheadLost
+
+
 @define(eq=False)
 class _Step:
     """One window of the plan, at its place in the read's order."""
@@ -109,9 +113,7 @@ class ReadAhead:
     def __attrs_post_init__(self) -> None:
         self._rest = self.plan.windows(self.coalesce_bytes)
 
-    def feed(
-        self, event: WindowEntered | PageMissed | WindowProbed | AheadLost, now: float
-    ) -> tuple[ProbeWindow, ...]:
+    def feed(self, event: AheadEvent, now: float) -> tuple[ProbeWindow, ...]:
         """One event in, the next window to look at out, if any; see ``seekfs_core.machine``."""
         now = advance(self._now, now)
         if isinstance(event, WindowEntered):

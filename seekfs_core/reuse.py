@@ -56,6 +56,10 @@ class LetGoOfPage:
     page: Page
 
 
+ReuseEvent: TypeAlias = SliceRead | NotKept | AllLetGo
+ReuseAction: TypeAlias = KeepPage | LetGoOfPage
+
+
 @define
 class Reuse:
     """See the module's text. Made from a plan when a read first misses."""
@@ -75,7 +79,7 @@ class Reuse:
         """No page is touched twice: there is nothing to feed."""
         return not self._uses_left
 
-    def feed(self, event: SliceRead | NotKept | AllLetGo, now: float) -> tuple[KeepPage | LetGoOfPage, ...]:
+    def feed(self, event: ReuseEvent, now: float) -> tuple[ReuseAction, ...]:
         """One event in, what to keep and let go of out; see ``seekfs_core.machine``."""
         self._now = advance(self._now, now)
         match event:
@@ -92,7 +96,7 @@ class Reuse:
     def next_deadline(self) -> None:
         """Nothing here waits for time."""
 
-    def _slice_read(self, page: Page, length: int) -> tuple[KeepPage | LetGoOfPage, ...]:
+    def _slice_read(self, page: Page, length: int) -> tuple[ReuseAction, ...]:
         left = self._uses_left.get(page)
         if left is None:
             return ()
@@ -102,7 +106,7 @@ class Reuse:
         self._forget(page)
         self._kept[page] = length
         self._kept_bytes += length
-        actions: list[KeepPage | LetGoOfPage] = [KeepPage(page)]
+        actions: list[ReuseAction] = [KeepPage(page)]
         while self._kept_bytes > self.bytes_max:
             oldest = next(iter(self._kept))
             self._forget(oldest)

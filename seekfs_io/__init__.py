@@ -12,6 +12,7 @@ pages, ranges, retries or versions does not belong here but in a machine.
 | ``transfers``     | an answer of the store that is on its way, and may be broken off |
 | ``pages``         | RAM, the disk cache, and the shelf of manifests |
 | ``objects``       | object stores: S3 servers, and a local directory |
+| ``tracing``       | records what the machines are fed, if that is asked for |
 | ``threads``       | a pool of threads that may be abandoned |
 | ``publisher``     | making versions and looking at them; ``publishing`` has its parts |
 | ``client``        | the client of a daemon; ``answers`` reads what that says, ``unix_socket`` leads to it |

@@ -47,6 +47,7 @@ from seekfs_io.config_tree import (
     LogConfig,
     ManifestConfig,
     S3Config,
+    TraceConfig,
 )
 from seekfs_io.memory_limits import memory_bytes_available
 from seekfs_io.printable import printable
@@ -61,6 +62,7 @@ __all__ = [
     "LogConfig",
     "ManifestConfig",
     "S3Config",
+    "TraceConfig",
     "as_table",
     "environment_name",
     "load_config",

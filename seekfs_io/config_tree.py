@@ -241,6 +241,19 @@ class ApiConfig:
 
 
 @frozen(kw_only=True)
+class TraceConfig:
+    """``path`` None: nothing is recorded."""
+
+    path: str | None = _key(None, text("the path of a file", optional=True))
+    max_mib: float = _key(64, size(MIB))
+    files: int = _key(4, number(1, 1000, whole=True))
+
+    @property
+    def max_bytes(self) -> int:
+        return int(self.max_mib * MIB)
+
+
+@frozen(kw_only=True)
 class LogConfig:
     level: str = _key("info", choice("debug", "info", "warning", "error"))
     format: str = _key("text", choice("text", "json"))
@@ -255,6 +268,7 @@ class Config:
     manifest: ManifestConfig = field(factory=ManifestConfig, metadata={"section": ManifestConfig})
     api: ApiConfig = field(factory=ApiConfig, metadata={"section": ApiConfig})
     log: LogConfig = field(factory=LogConfig, metadata={"section": LogConfig})
+    trace: TraceConfig = field(factory=TraceConfig, metadata={"section": TraceConfig})
 
     path: str | None = None
     """The file it was read from, or None; not a key."""

@@ -53,6 +53,7 @@ from seekfs_io.pages.hits import HitsTimer
 from seekfs_io.pages.ram import RamPages
 from seekfs_io.reading import ReadCounters, ReadSetting, ReadStream
 from seekfs_io.resolving import Resolution, Resolving
+from seekfs_io.tracing import open_tracer
 
 AnswerT = TypeVar("AnswerT")
 
@@ -122,13 +123,15 @@ class DataPlane:
         self._clock = time.monotonic
         cache, s3 = config.cache, config.s3
         with contextlib.ExitStack() as opened:
-            self._l2 = open_page_store(config, clock=self._clock)
+            self._tracer = open_tracer(config.trace, self._clock)
+            opened.callback(self._tracer.close)
+            self._l2 = open_page_store(config, clock=self._clock, tracer=self._tracer)
             opened.callback(self._l2.close)
-            self._shelf = open_shelf(config)
+            self._shelf = open_shelf(config, tracer=self._tracer)
             opened.callback(self._shelf.close)
             self._store: ReadableStore = store if store is not None else open_store(s3)
             opened.pop_all()  # Nothing after this can be refused.
-        self._ram = RamPages(memory_shares(config).l1_bytes, cache.inflight_bytes, self._clock)
+        self._ram = RamPages(memory_shares(config).l1_bytes, cache.inflight_bytes, self._clock, self._tracer)
         self._hits = HitsTimer((self._ram.tell_hits, self._l2.tell_hits))
         limits = FetchLimits(
             inflight_gets_max=s3.max_inflight_gets,
@@ -146,7 +149,7 @@ class DataPlane:
             rng=random.Random(),
             started_at=self._clock(),
         )
-        self._fetcher = Fetcher(self._store, self._ram, self._l2, scheduler, self._clock)
+        self._fetcher = Fetcher(self._store, self._ram, self._l2, scheduler, self._clock, self._tracer)
         self._resolving = Resolving(
             self._store,
             self._fetcher,
@@ -155,6 +158,7 @@ class DataPlane:
             manifest_bytes_max=config.manifest.max_bytes,
             wait_seconds_max=config.api.request_deadline_sec,
             clock=self._clock,
+            tracer=self._tracer,
         )
         self._setting = ReadSetting(
             ram=self._ram,
@@ -163,6 +167,7 @@ class DataPlane:
             limits=limits,
             wait_seconds_max=config.api.request_deadline_sec,
             finished=self._count,
+            tracer=self._tracer,
         )
         self._lock = threading.Lock()
         self._counters: dict[str, _NamespaceCounters] = {}
@@ -218,7 +223,7 @@ class DataPlane:
         key = page_key(manifest.file_key(file), page_id)
         start, stop = file.page_extent(page_id)
         fetched = 0
-        staging, step = PageStaging(), FIRST
+        feed, step = self._tracer.watch(f"staging page {page_id} of {path!r}", PageStaging()), FIRST
         with contextlib.ExitStack() as held:  # The page stays in RAM until it has been offered.
             while step not in REPORTS:
                 outcome: Seen | Done = Done()
@@ -239,7 +244,7 @@ class DataPlane:
                         outcome = Seen(key in self._l2)
                     case StagingStep.LOOK_IN_RAM:
                         outcome = Seen(key in self._ram)
-                (step,) = staging.feed(outcome, self._clock())
+                (step,) = feed(outcome, self._clock())
         return StagedPage(
             page_id=page_id,
             off=start,
@@ -375,3 +380,4 @@ class DataPlane:
         self._l2.close(tier_seconds(until, self._clock()))
         self._shelf.close()
         self._store.close()
+        self._tracer.close(tier_seconds(until, self._clock()))

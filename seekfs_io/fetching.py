@@ -81,6 +81,7 @@ from seekfs_io.objects.whole import Watch
 from seekfs_io.pages.base import PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
 from seekfs_io.threads import DaemonPool, run_all
+from seekfs_io.tracing import NO_TRACE, NoTrace
 from seekfs_io.transfers import Transfer
 
 log = logging.getLogger("seekfs.fetch")
@@ -183,6 +184,7 @@ class Fetcher:
         l2: PageStore,
         scheduler: FetchScheduler,
         clock: Callable[[], float],
+        tracer: NoTrace = NO_TRACE,
     ) -> None:
         self._store = store
         self._ram = ram
@@ -190,6 +192,8 @@ class Fetcher:
         self._scheduler = scheduler
         self._clock = clock
         self._write_behind = WriteBehind(WRITERS)
+        self._feed_scheduler = tracer.watch("scheduler", scheduler)
+        self._feed_write_behind = tracer.watch("write-behind", self._write_behind)
         self._lock = threading.Lock()
         self._alarm = threading.Condition(self._lock)
         self._alarm_at: float | None = None
@@ -354,7 +358,7 @@ class Fetcher:
         jobs: list[Callable[[], None]] = []
         events: list[FetchEvent] = [event]
         while events:
-            for action in self._scheduler.feed(events.pop(0), self._clock()):
+            for action in self._feed_scheduler(events.pop(0), self._clock()):
                 self._carry_out(action, events, jobs)
         self._wake_timer()
         return jobs
@@ -429,7 +433,7 @@ class Fetcher:
     def _feed_writes(self, event: WriteEvent, offered: PageBuffer | None = None) -> list[Callable[[], None]]:
         """``offered`` is the buffer of the page that ``event`` offers."""
         jobs: list[Callable[[], None]] = []
-        for action in self._write_behind.feed(event, self._clock()):
+        for action in self._feed_write_behind(event, self._clock()):
             match action:
                 case WritePage(key):
                     jobs.append(lambda key=key: self._writers.submit(lambda: self._write(key)))  # type: ignore[misc]

@@ -43,10 +43,27 @@ from seekfs_core.manifest import FileEntry
 from seekfs_core.pages import FileKey, PageKey, page_key
 from seekfs_core.patience import Patience, overdue_page
 from seekfs_core.plan import ReadPlan
-from seekfs_core.readahead import AheadLost, PageMissed, ProbeWindow, ReadAhead, WindowEntered, WindowProbed
+from seekfs_core.readahead import (
+    AheadEvent,
+    AheadLost,
+    PageMissed,
+    ProbeWindow,
+    ReadAhead,
+    WindowEntered,
+    WindowProbed,
+)
 from seekfs_core.readback import WINDOW_BYTES, corruption, reads_whole_page
 from seekfs_core.retry import is_passing
-from seekfs_core.reuse import AllLetGo, KeepPage, LetGoOfPage, NotKept, Reuse, SliceRead
+from seekfs_core.reuse import (
+    AllLetGo,
+    KeepPage,
+    LetGoOfPage,
+    NotKept,
+    Reuse,
+    ReuseAction,
+    ReuseEvent,
+    SliceRead,
+)
 from seekfs_core.tier_counts import DISK, RAM, STORE, TIERS
 from seekfs_io.fetching import (
     AheadDropped,
@@ -61,6 +78,7 @@ from seekfs_io.fetching import (
 )
 from seekfs_io.pages.base import PageLease, PageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
+from seekfs_io.tracing import NO_TRACE, Feed, NoTrace
 
 
 @define
@@ -82,6 +100,7 @@ class ReadSetting:
     limits: FetchLimits
     wait_seconds_max: float
     finished: Callable[[ReadPlan, ReadCounters, ReadNotes], None]
+    tracer: NoTrace = NO_TRACE
 
 
 class ReadStream:
@@ -109,9 +128,9 @@ class ReadStream:
         # Only a read that misses has the following; most never do.
         self._read: int | None = None
         self._inbox = Inbox()
-        self._ahead: ReadAhead | None = None
+        self._ahead: Feed[AheadEvent, ProbeWindow] | None = None
         self._window: tuple[str, int] | None = None
-        self._reuse: Reuse | None = None
+        self._reuse: Feed[ReuseEvent, ReuseAction] | None = None
         self._expected: set[PageKey] = set()
         self._came: set[PageKey] = set()
         self._failed: dict[PageKey, SeekfsError] = {}
@@ -343,10 +362,10 @@ class ReadStream:
 
     def _absent(self, lease: PageLease | None, file: FileEntry, key: PageKey, page_id: int) -> PageBuffer:
         """A page that is not in RAM: read it back through ``lease``, or have it fetched."""
-        lookup = PageLookup()
         doing = FIRST
         try:
             self._setting.limits.check(file)
+            lookup = self._setting.tracer.watch(f"read {self._join()}, lookup", PageLookup())
             while True:
                 outcome: NotOnDisk | Asked | WaitOver | NotAtHand
                 match doing:
@@ -380,7 +399,7 @@ class ReadStream:
                         raise left_every_tier(file.path, page_id)
                     case _:
                         assert_never(doing)
-                (doing,) = lookup.feed(outcome, time.monotonic())
+                (doing,) = lookup(outcome, time.monotonic())
         finally:
             if lease is not None:
                 lease.release()
@@ -393,11 +412,11 @@ class ReadStream:
         return Knowledge.ON_ITS_WAY if key in self._expected else Knowledge.NOTHING
 
     def _begin_looking_ahead(self) -> None:
-        self._join()
-        limits = self._setting.limits
-        self._ahead = ReadAhead(self._plan, limits.coalesce_bytes, limits.ahead_bytes, limits.room_bytes_max)
+        read, watch, limits = self._join(), self._setting.tracer.watch, self._setting.limits
+        ahead = ReadAhead(self._plan, limits.coalesce_bytes, limits.ahead_bytes, limits.room_bytes_max)
+        self._ahead = watch(f"read {read}, ahead", ahead)
         reuse = Reuse(self._plan, limits.reuse_bytes)
-        self._reuse = None if reuse.is_pointless else reuse
+        self._reuse = None if reuse.is_pointless else watch(f"read {read}, reuse", reuse)
 
     def _join(self) -> int:
         if self._read is None:
@@ -409,11 +428,11 @@ class ReadStream:
         if window != self._window:
             self._window = window
             assert self._ahead is not None
-            self._probe(self._ahead.feed(WindowEntered(*window), time.monotonic()))
+            self._probe(self._ahead(WindowEntered(*window), time.monotonic()))
 
     def _ask(self, file: FileEntry, page_id: int) -> None:
         assert self._ahead is not None
-        self._probe(self._ahead.feed(PageMissed(file, page_id), time.monotonic()))
+        self._probe(self._ahead(PageMissed(file, page_id), time.monotonic()))
 
     def _probe(self, steps: tuple[ProbeWindow, ...]) -> None:
         while steps:
@@ -429,7 +448,7 @@ class ReadStream:
             for page_id in missing:
                 start, stop = step.file.page_extent(page_id)
                 missing_bytes += stop - start
-            steps = self._ahead.feed(WindowProbed(missing_bytes), time.monotonic())
+            steps = self._ahead(WindowProbed(missing_bytes), time.monotonic())
 
     def _source(self, file: FileEntry) -> PageSource:
         source = self._sources.get(file.path)
@@ -439,9 +458,11 @@ class ReadStream:
             source = self._sources[file.path] = PageSource(manifest.ns, manifest.version, file, key)
         return source
 
-    def _keep_at_hand(self, reuse: Reuse, file: FileEntry, page_id: int, length: int) -> None:
+    def _keep_at_hand(
+        self, reuse: Feed[ReuseEvent, ReuseAction], file: FileEntry, page_id: int, length: int
+    ) -> None:
         """Keep the current page, and let go of others, as later slices need them."""
-        for action in reuse.feed(SliceRead((file.path, page_id), length), time.monotonic()):
+        for action in reuse(SliceRead((file.path, page_id), length), time.monotonic()):
             path, page = action.page
             key = page_key(self._file_keys[path], page)
             match action:
@@ -452,11 +473,11 @@ class ReadStream:
                     if (buffer := self._setting.ram.hold(key)) is not None:
                         self._inbox.at_hand[key] = buffer
                     else:
-                        reuse.feed(NotKept(action.page), time.monotonic())
+                        reuse(NotKept(action.page), time.monotonic())
 
     def _drop_at_hand(self) -> None:
         if self._reuse is not None:
-            self._reuse.feed(AllLetGo(), time.monotonic())
+            self._reuse(AllLetGo(), time.monotonic())
         self._came.clear()
         for buffer in self._inbox.take_all():
             self._setting.fetcher.release(buffer)
@@ -524,7 +545,7 @@ class ReadStream:
             case AheadDropped(lost):
                 self._expected.difference_update(lost)
                 if self._ahead is not None:
-                    self._ahead.feed(AheadLost(), time.monotonic())
+                    self._ahead(AheadLost(), time.monotonic())
                 self._drop_at_hand()
                 self._drop_scratch()
             case RoomGranted(length):

@@ -55,6 +55,7 @@ from seekfs_io.objects.base import ReadableStore
 from seekfs_io.objects.whole import Watch, fetch_whole
 from seekfs_io.pages.shelf import Shelf
 from seekfs_io.threads import DaemonPool, run_all
+from seekfs_io.tracing import NO_TRACE, NoTrace
 
 log = logging.getLogger("seekfs.resolve")
 
@@ -82,11 +83,13 @@ class Resolving:
         manifest_bytes_max: int,
         wait_seconds_max: float,
         clock: Callable[[], float],
+        tracer: NoTrace = NO_TRACE,
     ) -> None:
         self._store = store
         self._fetcher = fetcher
         self._shelf = shelf
         self._resolver = resolver
+        self._feed_resolver = tracer.watch("resolver", resolver)
         self._manifest_bytes_max = manifest_bytes_max
         self._wait_seconds_max = wait_seconds_max
         self._clock = clock
@@ -162,7 +165,7 @@ class Resolving:
 
     def _feed(self, event: ResolverEvent) -> list[Callable[[], None]]:
         jobs: list[Callable[[], None]] = []
-        for action in self._resolver.feed(event, self._clock()):
+        for action in self._feed_resolver(event, self._clock()):
             match action:
                 case ReadHead(ns):
                     jobs.append(partial(self._read_head, ns))

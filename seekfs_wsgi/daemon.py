@@ -43,6 +43,7 @@ from seekfs_core.errors import SeekfsError
 from seekfs_io.config import Config, ConfigError, ListenAddress, load_config
 from seekfs_io.objects import check_engine
 from seekfs_io.pages.directory import CacheRefused, claim
+from seekfs_io.tracing import check_path
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -199,6 +200,7 @@ def check_before_start(config: Config, addresses: Iterable[ListenAddress] | None
     """
     try:
         check_engine(config.s3)
+        check_path(config.trace)
     except ConfigError as error:
         raise CannotStart(str(error), EXIT_CALLED_WRONGLY) from None
     if config.cache.l2.backend == "segmentstore":

@@ -1,9 +1,9 @@
 """The command line: ``seekfs``.
 
-``boundary`` turns whatever happens into an exit status and a sentence, ``options`` and ``output``
-say how every command takes and gives, and the commands themselves are grouped by what they work
-on: ``data`` (a bucket), ``daemon`` (a running daemon, or starting one) and ``setup`` (this machine);
-``commands`` has them all. ``stores`` opens what they work on, ``progress`` shows long work.
+``boundary`` turns whatever happens into an exit status and a sentence, ``options`` and ``output`` say how
+every command takes and gives, and the commands themselves are grouped by what they work on: ``data`` (a
+bucket), ``daemon`` (a running daemon, or starting one), ``traces`` (what one recorded) and ``setup`` (this
+machine); ``commands`` has them all. ``stores`` opens what they work on, ``progress`` shows long work.
 
 Modules that are slow to load (the signer, the HTTP client) are imported inside the commands that
 need them: ``seekfs --help`` and a wrong flag should answer at once.

@@ -7,6 +7,7 @@ import click
 from seekfs_io.cli.daemon import cat, head, health, serve
 from seekfs_io.cli.data import manifest, publish, put
 from seekfs_io.cli.setup import bucket, config, demo
+from seekfs_io.cli.traces import replay, trace
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -19,5 +20,5 @@ def seekfs() -> None:
     """
 
 
-for command in (serve, publish, put, manifest, cat, head, health, config, bucket, demo):
+for command in (serve, publish, put, manifest, cat, head, health, config, bucket, replay, trace, demo):
     seekfs.add_command(command)

@@ -10,6 +10,7 @@ from seekfs_io.cli.output import emit, emit_json, explain, say
 from seekfs_io.cli.stores import opened
 from seekfs_io.config import ConfigError, as_table, load_config, render_config
 from seekfs_io.objects import check_engine
+from seekfs_io.tracing import check_path
 
 
 @click.group()
@@ -31,6 +32,7 @@ def config_check(file: str | None, config_path: str | None, as_json: bool) -> No
     try:
         found = load_config(file or config_path)
         check_engine(found.s3)
+        check_path(found.trace)
     except ConfigError as error:
         if as_json:
             emit_json({"problems": [{"where": each.where, "what": each.what} for each in error.problems]})

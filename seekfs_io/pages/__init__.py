@@ -4,6 +4,7 @@ in for a disk (``memory``), and the manifests kept beside them (``shelf``).
 All L2s are a ``PageStore`` (``base``). The one on disk lies in a ``directory`` that is claimed, has an
 ``index``, a ``segment_file`` for each segment with ``segment_records`` in it (``segment_format``), and is
 opened by ``recovery``;
+``hits`` are told to the tiers' policies a little later;
 ``tier_switch`` turns it off while the disk fails, and ``disk_calls`` says so of one that hangs.
 """
 
@@ -24,6 +25,7 @@ from seekfs_io.pages.directory import CacheRefused, claim
 from seekfs_io.pages.memory import MemoryPageStore
 from seekfs_io.pages.segmentstore import open_segment_store
 from seekfs_io.pages.shelf import ManifestShelf, MemoryShelf, Shelf
+from seekfs_io.tracing import NO_TRACE, NoTrace
 
 __all__ = ["identity_of", "memory_shares", "open_page_store", "open_shelf"]
 
@@ -33,7 +35,9 @@ def memory_shares(config: Config) -> MemoryShares:
     return memory_shares_of(config.cache.l1_memory_bytes, holds_l2=config.cache.l2.backend == "mem")
 
 
-def open_page_store(config: Config, *, clock: Callable[[], float] = time.monotonic) -> PageStore:
+def open_page_store(
+    config: Config, *, clock: Callable[[], float] = time.monotonic, tracer: NoTrace = NO_TRACE
+) -> PageStore:
     """The L2 that the configuration asks for; ``ConfigError`` in a sentence if it cannot be.
 
     ``mem`` has half of ``l1_memory_gib``, its shelf included. ``clock`` counts monotonic seconds.
@@ -43,19 +47,20 @@ def open_page_store(config: Config, *, clock: Callable[[], float] = time.monoton
     if problems := tuple(small_ceilings(cache)):
         raise ConfigError(problems)
     if cache.l2.backend == "mem":
-        return MemoryPageStore(memory_shares(config).l2_bytes, clock=clock)
+        return MemoryPageStore(memory_shares(config).l2_bytes, clock=clock, tracer=tracer)
     try:
         return open_segment_store(
             cache.l2.segment_path,
             cache.l2_ssd_bytes,
             clock=clock,
             answer_seconds_max=disk_seconds(config.api.request_deadline_sec),
+            tracer=tracer,
         )
     except CacheRefused as refused:
         raise ConfigError((Problem(refused.key, refused.detail),)) from None
 
 
-def open_shelf(config: Config) -> Shelf:
+def open_shelf(config: Config, *, tracer: NoTrace = NO_TRACE) -> Shelf:
     """The shelf of manifests beside that L2; ``ConfigError`` in a sentence if it cannot be."""
     cache = config.cache
     if cache.l2.backend == "mem":
@@ -76,6 +81,7 @@ def open_shelf(config: Config) -> Shelf:
         pins=config.manifest.pins,
         claimed=directory,
         answer_seconds_max=disk_seconds(config.api.request_deadline_sec),
+        tracer=tracer,
     )
 
 

@@ -35,6 +35,7 @@ from seekfs_core.machine import Tick
 from seekfs_core.tier import Operation, Outcome
 from seekfs_io.pages.tier_switch import DiskHealth
 from seekfs_io.threads import DaemonPool, run_all
+from seekfs_io.tracing import NO_TRACE, NoTrace
 
 ResultT = TypeVar("ResultT")
 
@@ -107,13 +108,20 @@ class DiskCalls:
     """See the module's text. Thread-safe."""
 
     def __init__(
-        self, name: str, threads_max: int, health: DiskHealth, seconds_max: float, clock: Callable[[], float]
+        self,
+        name: str,
+        threads_max: int,
+        health: DiskHealth,
+        seconds_max: float,
+        clock: Callable[[], float],
+        tracer: NoTrace = NO_TRACE,
     ) -> None:
         """``seconds_max`` is how long a call may not move; ``clock`` counts monotonic seconds."""
         self._health = health
         self._seconds_max = seconds_max
         self._clock = clock
         self._watch = DiskWatch(seconds_max)
+        self._feed_watch = tracer.watch(f"calls of {name}", self._watch)
         self._lock = threading.Lock()
         self._alarm = threading.Condition(self._lock)
         self._alarm_at: float | None = None
@@ -205,7 +213,7 @@ class DiskCalls:
     def _feed(self, event: WatchEvent) -> None:
         """Whether a call is given up is settled under the lock, whatever becomes of it meanwhile."""
         self._now = max(self._now, self._clock())
-        for action in self._watch.feed(event, self._now):
+        for action in self._feed_watch(event, self._now):
             self._told.append(action)
             match action:
                 case GiveUp(number) if (call := self._calls.get(number)) is not None:

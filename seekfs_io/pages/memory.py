@@ -32,6 +32,7 @@ from seekfs_core.retention import (
     ram_charge,
 )
 from seekfs_io.pages.base import CLOSE_SECONDS_DEFAULT, TierStatistics
+from seekfs_io.tracing import NO_TRACE, NoTrace
 
 log = logging.getLogger("seekfs.cache")
 
@@ -84,10 +85,17 @@ class MemoryPageStore:
 
     name = "mem"
 
-    def __init__(self, ceiling_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        ceiling_bytes: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        tracer: NoTrace = NO_TRACE,
+    ) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._retention = RamRetention(ceiling_bytes)
+        self._feed_retention = tracer.watch("l2", self._retention)
         self._pages: dict[PageKey, _Page] = {}
         self._held_bytes = 0
         self._now = clock()
@@ -194,7 +202,7 @@ class MemoryPageStore:
         """Feed the policy; whether it admitted what was offered."""
         self._now = max(self._now, self._clock())
         admitted = False
-        for action in self._retention.feed(event, self._now):
+        for action in self._feed_retention(event, self._now):
             match action:
                 case Evict(key):
                     self._held_bytes -= self._pages.pop(key).length

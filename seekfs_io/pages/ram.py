@@ -19,6 +19,7 @@ from seekfs_core.buffers import BufferLedger, PageAccount
 from seekfs_core.pages import PageKey
 from seekfs_io.pages.base import TierStatistics
 from seekfs_io.pages.hits import Hits
+from seekfs_io.tracing import NO_TRACE, NoTrace
 
 SMALL_BYTES_MAX = 64 * 1024
 """Smaller pages come from the ordinary allocator: a map of its own costs a system call and 4 KiB."""
@@ -43,9 +44,17 @@ class PageBuffer(PageAccount):
 class RamPages:
     """All page buffers, and L1 under ``ceiling_bytes``. Thread-safe; one short lock."""
 
-    def __init__(self, ceiling_bytes: int, room_bytes_max: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        ceiling_bytes: int,
+        room_bytes_max: int,
+        clock: Callable[[], float],
+        tracer: NoTrace = NO_TRACE,
+    ) -> None:
         self._lock = threading.Lock()
-        self._ledger: BufferLedger[PageBuffer] = BufferLedger(ceiling_bytes, room_bytes_max)
+        self._ledger: BufferLedger[PageBuffer] = BufferLedger(
+            ceiling_bytes, room_bytes_max, watch=lambda policy: tracer.watch("l1", policy)
+        )
         self._clock = clock
         self._hits = Hits()
         self._free: dict[int, list[mmap.mmap]] = {}

@@ -73,6 +73,7 @@ from seekfs_io.pages.recovery import recover
 from seekfs_io.pages.segment_file import Descriptors, SegmentFile, files_max
 from seekfs_io.pages.segment_records import Place, Records
 from seekfs_io.pages.tier_switch import DiskHealth, outcome_of, reason_of
+from seekfs_io.tracing import NO_TRACE, NoTrace
 
 log = logging.getLogger("seekfs.cache")
 
@@ -126,6 +127,7 @@ class SegmentStore:
         *,
         clock: Callable[[], float] = time.monotonic,
         answer_seconds_max: float = DISK_SECONDS_MAX,
+        tracer: NoTrace = NO_TRACE,
     ) -> None:
         """Take over a claimed directory with whatever it holds; ``CacheRefused`` if that cannot be.
 
@@ -136,13 +138,16 @@ class SegmentStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._log = SegmentLog(shares_of(ceiling_bytes))
-        self._health = DiskHealth(directory.path, clock)
+        self._feed_log = tracer.watch("segments", self._log)
+        self._health = DiskHealth(directory.path, clock, tracer)
         self._pages: dict[PageKey, Place] = {}
         self._files: dict[int, SegmentFile] = {}
         self._placed: dict[PageKey, Place] = {}
         self._descriptors = Descriptors(descriptors_max(files_max()))
         # Whether a disk hangs is a matter of this machine's time, whatever ``clock`` says for decisions.
-        self._calls = DiskCalls("seekfs-read", READERS, self._health, answer_seconds_max, time.monotonic)
+        self._calls = DiskCalls(
+            "seekfs-read", READERS, self._health, answer_seconds_max, time.monotonic, tracer
+        )
         self._records = Records(directory.store_id, self._descriptors, self._calls, self._leave)
         self._hits = Hits()
         self._backlog: deque[LogAction] = deque()
@@ -463,7 +468,7 @@ class SegmentStore:
         """Feed the log; reveal and retire at once, and return what needs the disk."""
         self._now = max(self._now, self._clock())
         rest: list[LogAction] = []
-        todo = deque(self._log.feed(event, self._now))
+        todo = deque(self._feed_log(event, self._now))
         while todo:
             match todo.popleft():
                 case Reveal(key):
@@ -477,7 +482,7 @@ class SegmentStore:
                     self._evicted += len(pages)
                     is_idle = self._files[number].retire()
                     follow = SegmentDrained(number) if is_idle else SegmentHeld(number)
-                    todo.extend(self._log.feed(follow, self._now))
+                    todo.extend(self._feed_log(follow, self._now))
                 case OpenSegment(number, capacity) as action:
                     # Known at once, since another thread may be told to write into it before it is made.
                     self._files[number] = self._segment_file(number, capacity, made=False)
@@ -562,6 +567,9 @@ def open_segment_store(
     *,
     clock: Callable[[], float] = time.monotonic,
     answer_seconds_max: float = DISK_SECONDS_MAX,
+    tracer: NoTrace = NO_TRACE,
 ) -> SegmentStore:
     """Claim a directory and open the store in it; ``CacheRefused`` in a sentence."""
-    return SegmentStore(claim(path), ceiling_bytes, clock=clock, answer_seconds_max=answer_seconds_max)
+    return SegmentStore(
+        claim(path), ceiling_bytes, clock=clock, answer_seconds_max=answer_seconds_max, tracer=tracer
+    )

@@ -60,6 +60,7 @@ from seekfs_core.tier import Operation, Outcome
 from seekfs_io.pages.directory import CacheDirectory, write_file
 from seekfs_io.pages.disk_calls import DiskCalls, DiskHangs, Moves
 from seekfs_io.pages.tier_switch import DiskHealth, outcome_of, reason_of
+from seekfs_io.tracing import NO_TRACE, NoTrace
 
 log = logging.getLogger("seekfs.cache")
 
@@ -135,6 +136,7 @@ class ManifestShelf:
         pins: Mapping[str, int] | None = None,
         claimed: CacheDirectory | None = None,
         answer_seconds_max: float = DISK_SECONDS_MAX,
+        tracer: NoTrace = NO_TRACE,
     ) -> None:
         """Open a shelf and drop what is over the ceiling, or from another bucket.
 
@@ -144,8 +146,10 @@ class ManifestShelf:
         """
         self._path = Path(directory)
         self._claimed = claimed
-        self._health = DiskHealth(self._path, time.monotonic)
-        self._calls = DiskCalls("seekfs-load", LOADERS, self._health, answer_seconds_max, time.monotonic)
+        self._health = DiskHealth(self._path, time.monotonic, tracer)
+        self._calls = DiskCalls(
+            "seekfs-load", LOADERS, self._health, answer_seconds_max, time.monotonic, tracer
+        )
         shares = shelf_layout(ceiling_bytes)
         self._heads_length_max = shares.heads_length_max
         self._lock = threading.Lock()

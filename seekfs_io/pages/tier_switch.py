@@ -26,6 +26,7 @@ from seekfs_core.tier import (
     Worked,
     verdict,
 )
+from seekfs_io.tracing import NO_TRACE, NoTrace
 
 log = logging.getLogger("seekfs.cache")
 
@@ -33,10 +34,13 @@ log = logging.getLogger("seekfs.cache")
 class TierSwitch:
     """Ask before a use, and say how it went. While all goes well neither takes the lock."""
 
-    def __init__(self, what: str, faults_max: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, what: str, faults_max: int, clock: Callable[[], float], tracer: NoTrace = NO_TRACE
+    ) -> None:
         """``what`` names the use to people; ``clock`` counts monotonic seconds."""
         self._what = what
         self._health = TierHealth(faults_max)
+        self._feed_health = tracer.watch(what, self._health)
         self._clock = clock
         self._lock = threading.Lock()
         self._now = clock()
@@ -80,7 +84,7 @@ class TierSwitch:
         return self._now
 
     def _feed(self, event: TierEvent) -> tuple[TierAction, ...]:
-        return self._health.feed(event, self._monotonic())
+        return self._feed_health(event, self._monotonic())
 
     def _say(self, actions: tuple[TierAction, ...]) -> None:
         """Tell the log, which may be slow: not under the lock, which every look into the tier may want."""
@@ -95,10 +99,10 @@ class TierSwitch:
 class DiskHealth:
     """Both uses of the disk that ``directory`` is on, told of by what was asked of it."""
 
-    def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], float], tracer: NoTrace = NO_TRACE) -> None:
         where = f" in {str(directory)!r}"
-        self.reading = TierSwitch(Use.READING.value + where, READ_FAULTS_MAX, clock)
-        self.writing = TierSwitch(Use.WRITING.value + where, WRITE_FAULTS_MAX, clock)
+        self.reading = TierSwitch(Use.READING.value + where, READ_FAULTS_MAX, clock, tracer)
+        self.writing = TierSwitch(Use.WRITING.value + where, WRITE_FAULTS_MAX, clock, tracer)
 
     @property
     def off_because(self) -> str | None:

@@ -134,6 +134,9 @@ def test_the_file_of_the_repository_shows_every_default() -> None:
         "s3.breaker_probe_sec",
         "s3.breaker_probe_max_sec",
         "s3.namespace_budgets",
+        "trace.path",
+        "trace.max_mib",
+        "trace.files",
     }
     assert written | absent == {key for key in SCHEMA.rules if not key.startswith("cache.l2.")} | {"cache.l2"}
 
