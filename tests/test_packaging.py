@@ -144,12 +144,17 @@ def impurities(source: str) -> list[str]:
     return found
 
 
+MAY_REACH = {
+    "testing/replaying.py": ["open"],  # A test's trace; nothing that is served imports it.
+    "trace_encoding.py": ["id"] * 5,  # To know a value again while it is held; none of them is written.
+}
 CORE_MODULES = sorted((ROOT / "seekfs_core").rglob("*.py"))
 
 
 @pytest.mark.parametrize("module", CORE_MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_core_reaches_nothing_outside_itself(module: Path) -> None:
-    assert impurities(module.read_text(encoding="utf-8")) == []
+    may_reach = MAY_REACH.get(str(module.relative_to(ROOT / "seekfs_core")), [])
+    assert impurities(module.read_text(encoding="utf-8")) == may_reach
 
 
 @pytest.mark.parametrize(
