@@ -1,0 +1,270 @@
+"""Publishers: the publication's machine between the store and whoever stops it half way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from seekfs_core import names
+from seekfs_core.errors import FailureKind, ManifestInvalid, SeekfsError, StoreFailure
+from seekfs_core.machine import Tick
+from seekfs_core.manifest import Manifest
+from seekfs_core.manifest_format import decode_manifest, pack_manifest
+from seekfs_core.publication import Publication
+from seekfs_core.publication_protocol import (
+    PROBE_BODY,
+    Action,
+    Begin,
+    BrokenOff,
+    ChangeReady,
+    CheckFailed,
+    ConditionsProven,
+    Event,
+    Failed,
+    HeadRead,
+    Interrupted,
+    ManifestRead,
+    Packed,
+    PackManifest,
+    Prepared,
+    Prove,
+    Published,
+    ReadHead,
+    ReadManifest,
+    Request,
+    StoreFailed,
+    WriteHead,
+    WriteManifest,
+    WriteProbe,
+    Written,
+)
+from seekfs_core.rebase import Change
+from seekfs_core.retry import RetryPolicy
+from seekfs_core.testing import Timer
+from tests.sim.content import entry_of, sha256_of
+from tests.sim.options import PAGE
+from tests.sim.tasks import Life, Signal, Steps
+from tests.sim.truth import MANIFEST_BYTES_MAX, Intent, TrueFile
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+POLICY = RetryPolicy(attempts_max=4, backoff_seconds_initial=0.05, backoff_seconds_max=1.0)
+UPLOADS_MAX = 20
+
+
+@define(eq=False)
+class SimPublisher:
+    """Publishes one change, unless it dies on the way."""
+
+    world: World
+    number: str
+    intent: Intent
+    life: Life = field(factory=Life)
+    name: str = "publisher"
+    outcome: Published | Failed | BrokenOff | None = None
+    interruptions: int = 0
+    _machine: Publication = field(init=False)
+    _feed: Callable[[Event, float], tuple[Action, ...]] = field(init=False)
+    _packed: bytes = b""
+    _alarm: Timer | None = None
+    _break_off: Callable[[], object] | None = None
+    _asked: int = 0
+    """The requests so far; the answer of one that was broken off is nobody's."""
+
+    def __attrs_post_init__(self) -> None:
+        rng = random.Random(self.world.chance.below(1 << 30))
+        self._machine = Publication(ns=self.intent.ns, publication_id=self.number, policy=POLICY, rng=rng)
+        self._feed = self.world.watch(self.number, self._machine)
+
+    @property
+    def is_over(self) -> bool:
+        return self.outcome is not None or not self.life.is_alive
+
+    def begin(self) -> None:
+        self._tell(Begin(reads_first=self.world.chance.happens(0.3)))
+
+    def _tell(self, event: Event) -> None:
+        self._take(self._feed(event, self.world.clock.now))
+
+    def _take(self, actions: tuple[Action, ...]) -> None:
+        for action in actions:
+            match action:
+                case Prepared():
+                    if self.world.chance.happens(0.5):
+                        self._tell(Prove())
+                    else:
+                        self.world.tasks.spawn(self.life, self._upload())
+                case ConditionsProven():
+                    self.world.tasks.spawn(self.life, self._upload())
+                case PackManifest(manifest):
+                    self._pack(manifest)
+                case Published():
+                    self._acknowledged(action)
+                case Failed(error):
+                    self.outcome = action
+                    # What is in doubt, and what is there without HEAD, was not refused.
+                    is_certain = "not known" not in error.detail and not error.context.get("committed")
+                    self.intent.is_refused = is_certain
+                case BrokenOff(left):
+                    self.outcome = action
+                    self.intent.is_refused = left is None
+                case _:
+                    self._ask(action)
+        due = self._machine.next_deadline()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        clock = self.world.clock
+        self._alarm = None if due is None else clock.call_at(max(due, clock.now), self._ring)
+
+    def _ring(self) -> None:
+        if not self.is_over:
+            self._tell(Tick())
+
+    def _acknowledged(self, action: Published) -> None:
+        self.outcome = action
+        self.intent.is_acknowledged = True
+        if action.new:
+            assert action.manifest is not None
+            self.intent.version = action.manifest.version
+
+    def _pack(self, manifest: Manifest) -> None:
+        self._packed = pack_manifest(manifest, max_bytes=MANIFEST_BYTES_MAX)
+        self.world.tasks.soon(lambda: None if self.is_over else self._tell(Packed()))
+
+    # --- requests ---------------------------------------------------------------------------
+
+    def _ask(self, request: Request) -> None:
+        self._asked += 1
+        number = self._asked
+
+        def answer(event: Event) -> None:
+            if not self.is_over and number == self._asked:
+                self._break_off = None
+                self._tell(event)
+
+        def written(failure: StoreFailure | None) -> None:
+            answer(Written() if failure is None else StoreFailed(failure))
+
+        store = self.world.store
+        match request:
+            case ReadHead(key):
+                self._break_off = store.read(self, key, _nothing, lambda it: answer(self._head(it)))
+            case ReadManifest(key, version):
+                self._break_off = store.read(
+                    self, key, _nothing, lambda it: answer(self._manifest(version, it))
+                )
+            case WriteProbe(key, if_match):
+                self._break_off = store.put(
+                    key,
+                    PROBE_BODY,
+                    len(PROBE_BODY),
+                    create_only=if_match is None,
+                    if_match=if_match,
+                    done=written,
+                )
+            case WriteManifest(key, _, create_only):
+                self._break_off = store.put(
+                    key, self._packed, len(self._packed), create_only=create_only, if_match=None, done=written
+                )
+            case WriteHead(key, body, create_only, if_match):
+                self._break_off = store.put(
+                    key, body, len(body), create_only=create_only, if_match=if_match, done=written
+                )
+
+        def too_long() -> None:
+            if not self.is_over and number == self._asked and self._break_off is not None:
+                break_off, self._break_off = self._break_off, None
+                break_off()
+                self._tell(StoreFailed(StoreFailure(kind=FailureKind.TIMED_OUT, detail="no answer")))
+
+        self.world.tasks.soon(too_long, 5.0)
+
+    def _head(self, answer: bytes | StoreFailure) -> Event:
+        if isinstance(answer, StoreFailure):
+            return HeadRead(None, None) if answer.kind is FailureKind.MISSING else StoreFailed(answer)
+        key = names.head_key(self.intent.ns)
+        try:
+            return HeadRead(names.parse_head(answer, ns=self.intent.ns), self.world.store.objects[key].etag)
+        except ManifestInvalid as error:
+            return CheckFailed(error)
+
+    def _manifest(self, version: int, answer: bytes | StoreFailure) -> Event:
+        if isinstance(answer, StoreFailure):
+            if answer.kind is FailureKind.MISSING:
+                return ManifestRead(version, None)
+            return StoreFailed(answer)
+        try:
+            manifest = decode_manifest(
+                answer, ns=self.intent.ns, version=version, max_bytes=MANIFEST_BYTES_MAX
+            )
+        except ManifestInvalid as error:
+            return CheckFailed(error)
+        return ManifestRead(version, manifest)
+
+    # --- uploads ----------------------------------------------------------------------------
+
+    def _upload(self) -> Steps:
+        """Every file's content, under the name of its content; then the change is ready."""
+        chance = self.world.chance
+        puts = {}
+        for path, file in self.intent.puts.items():
+            key = names.content_object_key(self.intent.ns, sha256_of(file.content).hex())
+            is_there = yield from self._put(key, file)
+            if not is_there:
+                return  # It gives up, without a word to anybody: as good as dead.
+            size = PAGE * (1 + chance.below(2))
+            puts[path] = entry_of(path, file.content, file.size, size, key)
+        if not self.is_over:
+            change = Change(puts=puts, removals=self.intent.removals, overwrite=True, created_at=1)
+            self._tell(ChangeReady(change))
+
+    def _put(self, key: str, file: TrueFile) -> Generator[float | Signal, None, bool]:
+        for _ in range(UPLOADS_MAX):
+            signal, answers = Signal(), list[StoreFailure | None]()
+
+            def done(
+                failure: StoreFailure | None,
+                signal: Signal = signal,
+                answers: list[StoreFailure | None] = answers,
+            ) -> None:
+                answers.append(failure)
+                signal.send()
+
+            self.world.store.put(key, file.content, file.size, create_only=True, if_match=None, done=done)
+            self.world.tasks.soon(signal.send, 3.0)
+            yield signal
+            there = self.world.store.objects.get(key)
+            if there is not None and there.value == file.content:
+                return True
+            yield 0.1
+        self.life.is_alive = False
+        return False
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """Somebody wants it to end; what is under way counts as lost."""
+        if self.is_over:
+            return
+        self.interruptions += 1
+        self._asked += 1
+        break_off, self._break_off = self._break_off, None
+        if break_off is not None:
+            break_off()
+        try:
+            self._tell(Interrupted())
+        except SeekfsError as error:
+            raise AssertionError(error) from error
+
+    def die(self) -> None:
+        self.life.is_alive = False
+        if self._break_off is not None:
+            self._break_off()
+
+
+def _nothing() -> None:
+    """Nobody wants to hear that a piece has come."""
