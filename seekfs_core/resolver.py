@@ -364,6 +364,17 @@ class ManifestResolver:
         # A HEAD that went back is not followed: within a node the current version never does.
         ns.floor = max(ns.floor, version)
         self._settle(ns, actions)
+        self._read_news(ns, actions)
+
+    def _read_news(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
+        """Have the manifest of HEAD read though nobody waits for it any more.
+
+        Who wanted it was served what was there. Where HEAD always takes longer than one waits for it, nobody
+        who comes later would ever do better.
+        """
+        is_old = ns.current is not None and ns.current.version < ns.floor
+        if is_old and ns.name not in self.pins and not self._closing:
+            self._read_manifest(ns, ns.floor, actions)
 
     def _head_failed(self, ns: _Namespace, error: SeekfsError, actions: list[ResolverAction]) -> None:
         ns.head_asked_at = None
@@ -434,20 +445,30 @@ class ManifestResolver:
             self._manifests.move_to_end((ns.name, version))
             actions.append(Resolved(waiter.number, known, False))
             return
+        error = self._read_manifest(ns, version, actions)
+        if error is not None:
+            self._answer_without(ns, waiter, error, actions)
+            return
+        waiter.waits_since = min(waiter.waits_since, ns.manifest_asked_at[version])
+        ns.for_manifest[version].append(waiter)
+
+    def _read_manifest(
+        self, ns: _Namespace, version: int, actions: list[ResolverAction]
+    ) -> SeekfsError | None:
+        """Have a manifest read, unless it is being read; or why it could not be a while ago."""
+        if version in ns.for_manifest:
+            return None
         wrong = self._wrong_versions.get((ns.name, version))
         if wrong is not None:
             since, error = wrong
             if self._now < since + self.head_ttl_seconds:
-                self._answer_without(ns, waiter, error, actions)
-                return
+                return error
             del self._wrong_versions[ns.name, version]
-        if version not in ns.for_manifest:
-            ns.for_manifest[version] = []
-            ns.manifest_asked_at[version] = self._now
-            self._busy[ns.name] = ns
-            actions.append(ReadManifest(ns.name, version))
-        waiter.waits_since = min(waiter.waits_since, ns.manifest_asked_at[version])
-        ns.for_manifest[version].append(waiter)
+        ns.for_manifest[version] = []
+        ns.manifest_asked_at[version] = self._now
+        self._busy[ns.name] = ns
+        actions.append(ReadManifest(ns.name, version))
+        return None
 
     def _manifest_read(self, manifest: Manifest, actions: list[ResolverAction]) -> None:
         ns = self._namespaces[manifest.ns]

@@ -491,6 +491,24 @@ def test_a_head_that_is_gone_leaves_what_it_named_stale() -> None:
     assert watched.feed(HeadRead("dev", 1)) == (Resolved(3, V1, False), ServeCurrent(V1, 30.0))
 
 
+def test_news_that_come_when_nobody_waits_any_more_are_read_all_the_same() -> None:
+    """Otherwise a HEAD that always takes longer than one waits for it would never be followed."""
+    watched = at_version_1()
+    watched.feed(ResolveWanted(2, "dev", None), 10.0)
+    assert watched.feed(Tick(), 11.0) == (Resolved(2, V1, True),)
+    assert watched.feed(HeadRead("dev", 2), 11.5) == (ReadManifest("dev", 2),)
+    assert watched.feed(ManifestRead(V2), 11.6)[0] == ServeCurrent(V2, 21.5)
+    # Nor is one read again and again that is bad.
+    watched.feed(ResolveWanted(3, "dev", None), 30.0)
+    watched.feed(Tick(), 31.0)
+    assert watched.feed(HeadRead("dev", 3), 31.5) == (ReadManifest("dev", 3),)
+    assert watched.feed(NotKept("dev", 3)) == (FetchManifest("dev", 3),)
+    watched.feed(ManifestFailed("dev", 3, DOWN), 40.0)
+    watched.feed(ResolveWanted(4, "dev", None), 42.0)
+    watched.feed(Tick(), 43.0)
+    assert ReadManifest("dev", 3) not in watched.feed(HeadRead("dev", 3), 43.5)
+
+
 def test_a_slow_head_is_waited_for_only_so_long() -> None:
     watched = at_version_1()
     assert watched.feed(ResolveWanted(2, "dev", None), 10.0) == (ReadHead("dev"),)

@@ -101,13 +101,16 @@ class ProcessOracle:
             number, key, start, stop, hedge_of = wire
             if ns in self.bytes_of:
                 self.bytes_of[ns].spend(now, stop - start)
-            for other, (other_key, begin, end, partner) in self.in_flight.items():
-                is_hedge = hedge_of == other or partner == number or (hedge_of and partner == hedge_of)
-                is_same = other_key == key and begin < stop and start < end
-                if is_same and not is_hedge and other not in self.overtaken:
-                    raise Violation(f"bytes {start} to {stop} of {key} are on the wire twice, and no hedge")
-            live = [wire for other, wire in self.in_flight.items() if other not in self.overtaken]
-            if sum(wire[:3] == (key, start, stop) for wire in live) > 1:
+            same = [
+                (other, partner)
+                for other, (other_key, begin, end, partner) in self.in_flight.items()
+                if other_key == key and begin < stop and start < end and other not in self.overtaken
+            ]
+            if any(
+                hedge_of != other and (hedge_of is None or partner != hedge_of) for other, partner in same
+            ):
+                raise Violation(f"bytes {start} to {stop} of {key} are on the wire twice, and no hedge")
+            if len(same) > 1:
                 raise Violation(f"a third GET of bytes {start} to {stop} of {key}")
             self.in_flight[number] = (key, start, stop, hedge_of)
         if len(self.in_flight) + self.calls_in_flight > self.limits.inflight_gets_max:
@@ -119,6 +122,11 @@ class ProcessOracle:
         else:
             del self.in_flight[number]
             self.overtaken.discard(number)
+
+    def page_came(self, number: int, stop: int) -> None:
+        """All bytes of this GET before ``stop`` have come: they are not on the wire any more."""
+        key, _, end, hedge_of = self.in_flight[number]
+        self.in_flight[number] = (key, stop, end, hedge_of)
 
     def overtook(self, number: int) -> None:
         """This GET is broken off, because another one for the same was answered first."""

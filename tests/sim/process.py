@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from seekfs_core.breaker import BreakerPolicy
 from seekfs_core.budget import GetBudget
@@ -49,6 +49,24 @@ def limits_of(options: Options) -> FetchLimits:
     )
 
 
+@frozen
+class Head:
+    """What HEAD said, and when."""
+
+    version: int
+    at: float
+
+
+@define(eq=False)
+class Told:
+    """What the store has told a process, for whoever judges what it makes of that."""
+
+    heads: dict[str, Head] = field(factory=dict)
+    """The last that came of each namespace."""
+    manifests: dict[tuple[str, int], float] = field(factory=dict)
+    """When each manifest first came whole, by namespace and version."""
+
+
 @define(eq=False)
 class Process:
     """See the module's text. Where its directory is locked by another one it does without the disk."""
@@ -58,6 +76,7 @@ class Process:
     life: Life = field(factory=Life)
     is_closing: bool = False
     reads_open: int = 0
+    told: Told = field(factory=Told)
     found_heads: dict[str, int] = field(factory=dict)
     """The versions that an earlier process had remembered on the disk."""
     has_disk: bool = field(init=False)

@@ -188,7 +188,9 @@ class SimPublisher:
             return HeadRead(None, None) if answer.kind is FailureKind.MISSING else StoreFailed(answer)
         key = names.head_key(self.intent.ns)
         try:
-            return HeadRead(names.parse_head(answer, ns=self.intent.ns), self.world.store.objects[key].etag)
+            return HeadRead(
+                names.parse_head(answer, ns=self.intent.ns), self.world.store.etag_with(key, answer)
+            )
         except ManifestInvalid as error:
             return CheckFailed(error)
 

@@ -87,7 +87,7 @@ class SimRead:
     _found: Buffer | None = None
 
     def __attrs_post_init__(self) -> None:
-        self._patience = Patience(self.process.world.options.wait_seconds_max)
+        self._patience = Patience(self.process.world.wait_seconds_max)
 
     @property
     def _now(self) -> float:

@@ -172,7 +172,7 @@ class SimResolving:
         number = self._numbers
         waiter = self._waiters[number] = _Waiter()
         self.tell(ResolveWanted(number, ns, version))
-        patience = Patience(self.process.world.options.wait_seconds_max)
+        patience = Patience(self.process.world.wait_seconds_max)
         patience.begin(clock.now)
 
         def late() -> None:

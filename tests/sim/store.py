@@ -89,20 +89,23 @@ Done: TypeAlias = Callable[[bytes | StoreFailure], None]
 class SimStore:
     """See the module's text.
 
-    ``applied`` hears of every write when it takes effect, ``began`` and ``ended`` of all that is read.
+    ``applied`` hears of every write when it takes effect, ``began`` and ``ended`` of all that is read,
+    ``page_came`` of a GET's bytes, ``answered`` of what was said to be in a whole object.
     """
 
     clock: VirtualClock
     chance: Chance
     options: Options
     began: Callable[[Asker, str, Wire | None], None]
+    page_came: Callable[[Wire, int], None]
     ended: Callable[[Asker, Wire | None], None]
+    answered: Callable[[Asker, str, bytes], None]
     applied: Callable[[str, Stored | None, Stored], None]
     objects: dict[str, Stored] = field(factory=dict)
     is_healed: bool = False
     faults_met: dict[str, int] = field(factory=dict)
     _before: dict[str, Stored] = field(factory=dict)
-    _heads: dict[str, list[bytes]] = field(factory=dict)
+    _heads: dict[str, dict[bytes, str]] = field(factory=dict)
     _troubles: list[tuple[float, float, str]] = field(factory=list)
     _kinds: tuple[str, ...] = ()
 
@@ -166,6 +169,7 @@ class SimStore:
             takes = self._page_takes() + (self.chance.exponential(3.0) if fault == "trickle" else 0.0)
 
             def come() -> None:
+                self.page_came(wire, stop)
                 wire.receiver.page(wire, page_id, piece)
                 self._send(wire, stored, fault, index + 1, chosen)
 
@@ -204,11 +208,13 @@ class SimStore:
             if fault == "damaged manifest" and "/manifests/" in key:
                 answer = answer[: self.chance.below(len(answer))]
             elif fault == "old head" and key in self._heads:
-                answer = self.chance.choice(self._heads[key])
+                answer = self.chance.choice(list(self._heads[key]))
         first = self._first_byte_after(fault)
 
         def end() -> None:
             self.ended(asker, None)
+            if isinstance(answer, bytes):
+                self.answered(asker, key, answer)
             done(answer)
 
         timers = [self._soon(first, end)]
@@ -221,6 +227,10 @@ class SimStore:
             self.ended(asker, None)
 
         return break_off
+
+    def etag_with(self, key: str, head: bytes) -> str:
+        """The ETag that came with what a HEAD object held, now or once."""
+        return self._heads[key][head]
 
     # --- writing ----------------------------------------------------------------------------
 
@@ -277,7 +287,7 @@ class SimStore:
         stored = self.objects[key] = Stored(value, size, etag)
         self._before.pop(key, None)
         if isinstance(value, bytes) and key.endswith(names.head_key("x")[len("namespaces/x") :]):
-            self._heads.setdefault(key, []).append(value)
+            self._heads.setdefault(key, {})[value] = etag
         self.applied(key, there, stored)
         return None
 
@@ -306,6 +316,8 @@ class SimStore:
         return fault
 
     def _first_byte_after(self, fault: str | None) -> float:
+        if self.is_healed:
+            return self.options.store_seconds
         seconds = self.chance.lognormal(self.options.store_seconds, self.options.store_spread)
         if fault == "hang":
             return SILENCE_SECONDS
@@ -316,7 +328,8 @@ class SimStore:
         return seconds
 
     def _page_takes(self) -> float:
-        return self.options.page_seconds and self.chance.exponential(self.options.page_seconds)
+        mean = self.options.page_seconds
+        return self.chance.exponential(mean) if mean and not self.is_healed else mean
 
     def _later(self, wire: Wire, seconds: float, do: Callable[[], object]) -> None:
         wire._next = self._soon(seconds, do)

@@ -14,15 +14,16 @@ from typing import Any, Protocol
 
 from attrs import define, field
 
-from seekfs_core.errors import SeekfsError
+from seekfs_core import names
+from seekfs_core.errors import CeilingExceeded, NoSuchVersion, NotFound, SeekfsError
 from seekfs_core.plan import Item, plan_read
 from seekfs_core.segment_layout import SEGMENT_OVERHEAD_BYTES, Shares, record_length
 from seekfs_core.testing import Chance, VirtualClock
 from tests.sim.content import Piece, is_exactly
 from tests.sim.disk import SimDisk
 from tests.sim.options import PAGE, Options, options_of
-from tests.sim.oracles import Violation
-from tests.sim.process import Process
+from tests.sim.oracles import ROUNDING, Violation
+from tests.sim.process import Head, Process
 from tests.sim.publishing import SimPublisher
 from tests.sim.reading import SimRead
 from tests.sim.store import Asker, SimStore, Stored, Wire
@@ -33,6 +34,7 @@ EVENTS_MAX = 2_000_000
 """A world that has not ended after as many goes round in circles."""
 
 SAFETY_SECONDS_MAX = 3600.0
+LOOKS_AT_HEAD_MAX = 10
 HEALING_SECONDS = 120.0
 """After this long whoever was told to come back later has done so."""
 
@@ -78,9 +80,21 @@ class World:
         self.chance = Chance(random.Random(self.options.seed))
         self.tasks = Tasks(self.clock, self.chance)
         self.store = SimStore(
-            self.clock, self.chance, self.options, self._request_began, self._request_ended, self._applied
+            self.clock,
+            self.chance,
+            self.options,
+            began=self._request_began,
+            page_came=self._page_came,
+            ended=self._request_ended,
+            answered=self._answered,
+            applied=self._applied,
         )
         self.disk = SimDisk(self.clock, self.chance, self.options, _shares_of(self.options))
+
+    @property
+    def wait_seconds_max(self) -> float:
+        """How long a read may wait; when all is well, for as long as its turn takes."""
+        return float("inf") if self._is_healed else self.options.wait_seconds_max
 
     def watch(self, name: str, machine: Any) -> Callable[[Any, float], Any]:
         """What to call in place of the machine's ``feed``."""
@@ -105,6 +119,22 @@ class World:
             if wire is not None:
                 wired = (wire.number, key, wire.cuts[0][1], wire.cuts[-1][2], wire.hedge_of)
             asker.oracle.request_began(self.clock.now, key.split("/")[1], wired)
+
+    def _page_came(self, wire: Wire, stop: int) -> None:
+        if isinstance(wire.asker, Process):
+            wire.asker.oracle.page_came(wire.number, stop)
+
+    def _answered(self, asker: Asker, key: str, answer: bytes) -> None:
+        """Heads and whole manifests that a process was told."""
+        if not isinstance(asker, Process):
+            return
+        ns, kind = key.split("/")[1:3]
+        if kind == "manifests":
+            if self.store.objects[key].value == answer:
+                version = next(it for it in range(1, 1 << 20) if names.manifest_key(ns, it) == key)
+                asker.told.manifests.setdefault((ns, version), self.clock.now)
+        else:
+            asker.told.heads[ns] = Head(names.parse_head(answer, ns=ns), self.clock.now)
 
     def _request_ended(self, asker: Asker, wire: Wire | None) -> None:
         if isinstance(asker, Process):
@@ -287,6 +317,8 @@ class World:
             items = self._items({path: file.size for path, file in files.items()})
             plan = plan_read(manifest, items, clip=False)
             yield from self._read_items(process, SimRead, plan, items, files)
+        except NoSuchVersion as error:
+            self._no_such_version(process, ns, version, began, error)
         except SeekfsError as error:
             self._failed(error)
         self._ended(process, done)
@@ -319,6 +351,12 @@ class World:
                         self.seen["client left"] += 1
                         read.close()
                         return
+            except CeilingExceeded as error:
+                file = plan.manifest.files[path]
+                if min(file.page_size_bytes, file.size) <= self.options.room_bytes_max:
+                    raise Violation(f"{path} has pages that fit: {error}") from error
+                self.seen["read failed: CeilingExceeded"] += 1
+                continue
             except SeekfsError as error:
                 self._failed(error)
                 continue
@@ -327,7 +365,19 @@ class World:
                 raise Violation(f"{path} [{off}, {off + length}) came as {got}, not {files[path]}")
         read.close()
 
+    def _no_such_version(
+        self, process: Process, ns: str, version: int | None, began: float, error: NoSuchVersion
+    ) -> None:
+        """It is above HEAD as that was known, or somebody takes away what was there."""
+        if "missing" not in self.options.faults:
+            head = self._head_told(process, ns, began, f"{error}")
+            if version is None or version <= head.version:
+                raise Violation(f"there is a version {version} of {ns!r}") from error
+        self.seen["read failed: NoSuchVersion"] += 1
+
     def _failed(self, error: SeekfsError) -> None:
+        if isinstance(error, NotFound) and not self.options.faults & {"missing", "wrong names"}:
+            raise Violation(f"something is there that was not found: {error}") from error
         self.reads_failed += 1
         self.seen[f"read failed: {type(error).__name__}"] += 1
         if self._is_healed:
@@ -372,18 +422,27 @@ class World:
         self.served[process.name, ns] = got
         if process.has_disk and got < self.remembered(process, ns):
             raise Violation(f"the current version of {ns!r} went back over a restart to {got}")
-        is_honest = "old head" not in self.options.faults and "damaged manifest" not in self.options.faults
-        fresh_since = began - self.options.head_ttl_seconds
-        if is_honest and not stale and got < self.truth.head_at(ns, fresh_since) and not self._bad(ns):
-            raise Violation(f"version {got} of {ns!r} is older than it may be")
+        if not stale:
+            self._check_fresh(process, ns, got, began)
 
     def remembered(self, process: Process, ns: str) -> int:
         """Which version this process found on the disk as the newest seen."""
         return process.found_heads.get(ns, 0)
 
-    def _bad(self, ns: str) -> bool:
-        """Whether manifests may have been unreadable, so that an older version answers."""
-        return bool(self.options.faults) and ns in self.truth.heads
+    def _head_told(self, process: Process, ns: str, began: float, what: str) -> Head:
+        """What HEAD said, which has to have been read lately: ``what`` follows from it."""
+        head = process.told.heads.get(ns)
+        if head is None or head.at < began - self.options.head_ttl_seconds - ROUNDING:
+            raise Violation(f"{what}, and HEAD was not read")
+        return head
+
+    def _check_fresh(self, process: Process, ns: str, got: int, began: float) -> None:
+        """Who is not told that a version may be stale gets what HEAD named when it was last asked, unless the
+        process had no manifest of that."""
+        head = self._head_told(process, ns, began, f"version {got} of {ns!r} is not marked")
+        since = process.told.manifests.get((ns, head.version))
+        if got < head.version and since is not None and since < began:
+            raise Violation(f"version {got} of {ns!r} is older than it may be")
 
     def _read_everything(self, process: Process) -> Steps:
         """Every file of every namespace, when all is well again."""
@@ -391,11 +450,15 @@ class World:
             ns = f"ns{index}"
             self.reads_begun += 1
             process.reads_open += 1
-            manifest, _ = yield from process.resolving.resolve(ns, None)
-            files = self.truth.files(ns, manifest.version)
-            is_pinned = self.options.is_pinned and index == 0
-            if manifest.version != (1 if is_pinned else self.truth.newest(ns)):
+            newest = 1 if self.options.is_pinned and index == 0 else self.truth.newest(ns)
+            for _ in range(LOOKS_AT_HEAD_MAX):
+                manifest, _ = yield from process.resolving.resolve(ns, None)
+                if manifest.version == newest:
+                    break
+                yield 1.0  # What was last seen answered at once, and HEAD is being read.
+            else:
                 raise Violation(f"version {manifest.version} of {ns!r} when all is well")
+            files = self.truth.files(ns, manifest.version)
             items = [(path, 0, file.size) for path, file in sorted(files.items())]
             plan = plan_read(manifest, items, clip=False)
             yield from self._read_items(process, SimRead, plan, items, files)
