@@ -134,7 +134,7 @@ def options_of(seed: int) -> Options:
         namespaces=namespaces,
         files_max=1 + chance.below(5),
         pages_max=pages_max,
-        reads=200 + chance.below(120),
+        reads=210 + chance.below(40),
         readers=1 + chance.below(12),
         pause_seconds=chance.choice((0.0, 0.01, 0.2)),
         publishers=1 + chance.below(3),

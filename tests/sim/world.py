@@ -25,6 +25,7 @@ from tests.sim.options import PAGE, Options, options_of
 from tests.sim.oracles import ROUNDING, Violation
 from tests.sim.process import Head, Process
 from tests.sim.publishing import SimPublisher
+from tests.sim.reach import message_name
 from tests.sim.reading import SimRead
 from tests.sim.store import Asker, SimStore, Stored, Wire
 from tests.sim.tasks import Life, Steps, Tasks
@@ -44,9 +45,11 @@ _EVERYBODY = Life()
 
 
 class Recorder(Protocol):
-    """Hears of every event of every machine (``trace``)."""
+    """Hears of every event of every machine (``recording``)."""
 
-    def fed(self, name: str, machine: Any, now: float, event: Any, actions: tuple[Any, ...]) -> None: ...
+    def born(self, name: str, machine: Any) -> None: ...
+
+    def fed(self, machine: Any, now: float, event: Any, actions: tuple[Any, ...]) -> None: ...
 
 
 @define(eq=False)
@@ -99,14 +102,16 @@ class World:
     def watch(self, name: str, machine: Any) -> Callable[[Any, float], Any]:
         """What to call in place of the machine's ``feed``."""
         feed, seen, recorder = machine.feed, self.seen, self.recorder
+        if recorder is not None:
+            recorder.born(name, machine)
 
         def watched(event: Any, now: float) -> Any:
             actions = feed(event, now)
-            seen[event.__class__.__name__] += 1
+            seen[message_name(event.__class__)] += 1
             for action in actions:
-                seen[action.__class__.__name__] += 1
+                seen[message_name(action.__class__)] += 1
             if recorder is not None:
-                recorder.fed(name, machine, now, event, actions)
+                recorder.fed(machine, now, event, actions)
             return actions
 
         return watched
@@ -451,11 +456,12 @@ class World:
             self.reads_begun += 1
             process.reads_open += 1
             newest = 1 if self.options.is_pinned and index == 0 else self.truth.newest(ns)
+            manifest, _ = yield from process.resolving.resolve(ns, None)
             for _ in range(LOOKS_AT_HEAD_MAX):
-                manifest, _ = yield from process.resolving.resolve(ns, None)
                 if manifest.version == newest:
                     break
                 yield 1.0  # What was last seen answered at once, and HEAD is being read.
+                manifest, _ = yield from process.resolving.resolve(ns, None)
             else:
                 raise Violation(f"version {manifest.version} of {ns!r} when all is well")
             files = self.truth.files(ns, manifest.version)
