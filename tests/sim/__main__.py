@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import multiprocessing
 import os
 import platform
 import sys
 import time
-import traceback
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from attrs import define, field, frozen
-
 from tests.sim.options import options_of
-from tests.sim.reach import REACHED_BY_OTHERS, count_rows, expected
+from tests.sim.reach import REACHED_BY_OTHERS, expected
 from tests.sim.recording import TraceRecorder
+from tests.sim.running import Tally, tallies
 from tests.sim.world import simulate
-
-CHUNK = 20
-"""Seeds that a process simulates between two reports."""
 
 SEEDS_FOR_ALL = 2000
 """From this many seeds on everything has to be reached."""
@@ -35,69 +28,10 @@ SEEDS_FOR_ALL = 2000
 LINES_SECONDS = 30.0
 
 
-@frozen
-class Failure:
-    """A seed that did not go well."""
-
-    seed: int
-    what: str
-
-
-@define
-class Tally:
-    """What some seeds came to."""
-
-    seeds: int = 0
-    reads: list[int] = field(factory=list)
-    seen: Counter[str] = field(factory=Counter)
-    failures: list[Failure] = field(factory=list)
-
-    def add(self, other: Tally) -> None:
-        self.seeds += other.seeds
-        self.reads += other.reads
-        self.seen += other.seen
-        self.failures += other.failures
-
-
-_rows: Counter[str] = Counter()
-
-
-def _begin() -> None:
-    count_rows(_rows)
-
-
-def _some(seeds: range) -> Tally:
-    """Simulate these, and go on after one that fails."""
-    tally = Tally()
-    _rows.clear()
-    for seed in seeds:
-        tally.seeds += 1
-        try:
-            world = simulate(seed)
-        except (Exception, RecursionError):
-            tally.failures.append(Failure(seed, traceback.format_exc()))
-        else:
-            tally.reads.append(world.reads_begun)
-            tally.seen += world.seen
-            tally.seen += Counter({f"fault: {kind}": count for kind, count in world.store.faults_met.items()})
-    tally.seen += _rows
-    return tally
-
-
-def _tallies(seeds: range, jobs: int) -> Iterator[Tally]:
-    chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
-    if jobs == 1:
-        _begin()
-        yield from map(_some, chunks)
-        return
-    with multiprocessing.get_context("spawn").Pool(jobs, _begin) as pool:
-        yield from pool.imap(_some, chunks)
-
-
 def _run(seeds: range, jobs: int, *, must_reach_all: bool) -> int:
     began = told = time.monotonic()
     whole = Tally()
-    for tally in _tallies(seeds, jobs):
+    for tally in tallies(seeds, jobs):
         for failure in tally.failures:
             print(f"\nseed {failure.seed}: {options_of(failure.seed).text()}\n{failure.what}", flush=True)
         whole.add(tally)
@@ -127,7 +61,7 @@ def _run(seeds: range, jobs: int, *, must_reach_all: bool) -> int:
 def _report(seeds: range, jobs: int) -> None:
     """How often everything was seen, for who looks for what is rare."""
     whole = Tally()
-    for tally in _tallies(seeds, jobs):
+    for tally in tallies(seeds, jobs):
         whole.add(tally)
     for name in sorted({*whole.seen, *expected()}):
         print(f"{whole.seen[name]:>12,}  {name}")
