@@ -103,7 +103,7 @@ class _Taking:
         if kind in AS_IT_IS:
             return thing
         if kind is int:
-            return thing if -(2**63) <= thing < 2**64 else [LARGE, hex(thing)]
+            return thing if _fits(thing) else [LARGE, hex(thing)]
         if kind is str:
             return thing if thing.isascii() else _text(thing)
         if kind is tuple:
@@ -136,7 +136,7 @@ class _Taking:
         kind = type(thing)
         if kind in _DICTS:
             mark, plain_mark = _DICTS[kind]
-            if plain_mark is not None and {*map(type, thing), *map(type, thing.values())} <= PLAIN:
+            if plain_mark is not None and _is_plain(thing):
                 return [plain_mark, dict(thing)]
             return [mark, *(self.take(each) for pair in thing.items() for each in pair)]
         if kind is list:
@@ -168,6 +168,21 @@ def taken_machine(thing: object) -> object:
 def taken_whole(thing: object) -> object:
     """The same with all that otherwise has a slot in its place, files of manifests included."""
     return _Taking({}, whole=True).take(thing)
+
+
+def _fits(number: int) -> bool:
+    """Whether MessagePack has numbers of this size."""
+    return -(2**63) <= number < 2**64
+
+
+def _is_plain(things: dict[Any, Any]) -> bool:
+    """Whether nothing in it has to be taken by itself."""
+    kinds = {*map(type, things), *map(type, things.values())}
+    if not kinds <= PLAIN:
+        return False
+    return int not in kinds or all(
+        _fits(each) for pair in things.items() for each in pair if type(each) is int
+    )
 
 
 def _known(kind: type[Any]) -> type[Any]:
