@@ -104,7 +104,7 @@ class ProcessOracle:
             same = [
                 (other, partner)
                 for other, (other_key, begin, end, partner) in self.in_flight.items()
-                if other_key == key and begin < stop and start < end and other not in self.overtaken
+                if other_key == key and max(begin, start) < min(end, stop) and other not in self.overtaken
             ]
             if any(
                 hedge_of != other and (hedge_of is None or partner != hedge_of) for other, partner in same
