@@ -19,7 +19,6 @@ import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import TypeAlias
 
 from attrs import define, field, frozen
@@ -393,9 +392,9 @@ class Fetcher:
             case RefuseRoom(read, length):
                 self._inboxes[read].letters.put(RoomRefused(length))
             case BreakOffGet(get, failure):
-                jobs.append(partial(self._gets[get][1].break_off, failure))
+                self._break_off(self._gets[get][1], failure, jobs)
             case BreakOffCall(number, failure):
-                jobs.append(partial(self._calls_in_flight[number].break_off, failure))
+                self._break_off(self._calls_in_flight[number], failure, jobs)
             case WaitExpired(read, _, is_asked):
                 self._inboxes[read].letters.put(WaitedTooLong(is_asked))
             case DropAhead(read, lost):
@@ -403,6 +402,11 @@ class Fetcher:
                 for buffer in inbox.take_all():
                     jobs.append(lambda buffer=buffer: self.release(buffer))  # type: ignore[misc]
                 inbox.letters.put(AheadDropped(lost))
+
+    def _break_off(self, transfer: Transfer, failure: StoreFailure, jobs: list[Callable[[], None]]) -> None:
+        # At once: the next thread that gets the lock may be the one that was broken off.
+        transfer.break_off(failure)
+        jobs.append(transfer.abort)
 
     def _deliver(self, action: DeliverPage, events: list[FetchEvent], jobs: list[Callable[[], None]]) -> None:
         source, page_id = action.source, action.page_id

@@ -14,8 +14,8 @@ from seekfs_io.objects.base import ObjectReader, StoreError
 class Transfer:
     """One answer, as the thread that receives it tells of it (``Watch`` of ``fetch_whole``).
 
-    ``_moves`` is called for every piece. ``break_off`` alone may come from another thread; no lock is needed,
-    since each side first writes what the other one reads next.
+    ``_moves`` is called for every piece. ``break_off``, and then ``abort``, alone may come from another
+    thread; no lock is needed, since each side first writes what the other one reads next.
     """
 
     _moves: Callable[[], None] = lambda: None
@@ -34,8 +34,11 @@ class Transfer:
             raise StoreError(self._broken_off)
 
     def break_off(self, failure: StoreFailure) -> None:
-        """Let who receives fail with ``failure``, and not wait for the store any more."""
+        """Let who receives fail with ``failure`` at its next piece. Who waits for one: see ``abort``."""
         self._broken_off = failure
+
+    def abort(self) -> None:
+        """Let who receives of what was broken off not wait for the store any more. May take a moment."""
         if (body := self._body) is not None:
             body.abort()
 

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -28,6 +28,8 @@ from tests.support.passthrough import PassThrough
 _numbers = itertools.count(1)
 
 LEAKS = pytest.StashKey[list[str]]()
+TOLD = pytest.StashKey[list[int]]()
+"""How many logs, texts and signatures were looked through."""
 
 
 class S3ConfigFactory(Protocol):
@@ -48,6 +50,16 @@ class DaemonFactory(Protocol):
     ) -> Daemon: ...
 
 
+def _leaks(stash: pytest.Stash) -> list[str]:
+    none: list[str] = []
+    return stash.get(LEAKS, none)
+
+
+def _told(stash: pytest.Stash) -> list[int]:
+    nothing = [0, 0, 0]
+    return stash.get(TOLD, nothing)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="the long variants of tests that have one")
 
@@ -60,20 +72,38 @@ def pytest_sessionstart() -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A secret in anything that was said in this run fails it, however its tests went."""
     leaks = OUTPUTS.leaks()
-    session.config.stash[LEAKS] = leaks
+    counts = [len(OUTPUTS.files), OUTPUTS.texts_count, len(OUTPUTS.signatures)]
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["leaks"], output["told"] = leaks, counts  # One of several processes: the first one tells.
+        return
+    stash = session.config.stash
+    leaks += _leaks(stash)
+    stash[LEAKS] = leaks
+    stash[TOLD] = [mine + others for mine, others in zip(counts, _told(stash), strict=True)]
     if leaks:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """One of several processes has ended, with what it found in all that its tests said."""
+    stash: pytest.Stash = node.config.stash
+    output: dict[str, Any] = getattr(node, "workeroutput", {})
+    leaks: list[str] = output.get("leaks", [])
+    counts: list[int] = output.get("told", [0, 0, 0])
+    stash[LEAKS] = _leaks(stash) + leaks
+    stash[TOLD] = [before + more for before, more in zip(_told(stash), counts, strict=True)]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    leaks = config.stash.get(LEAKS, [])
-    told = f"{len(OUTPUTS.files)} logs and {OUTPUTS.texts_count} texts, {len(OUTPUTS.signatures)} signatures"
+    leaks = _leaks(config.stash)
+    files, texts, signatures = config.stash[TOLD]
     if leaks:
         terminalreporter.section("secrets in what was said", red=True)
         for leak in leaks:
             terminalreporter.line(leak)
-    elif OUTPUTS.files:
-        terminalreporter.line(f"no secret in {told}")
+    elif files:
+        terminalreporter.line(f"no secret in {files} logs and {texts} texts, {signatures} signatures")
 
 
 @pytest.fixture

@@ -358,7 +358,10 @@ def test_an_upload_that_was_never_begun_is_not_aborted() -> None:
     assert upload.feed(CalledOff(None, False), 1.0) == (RaiseFailure(),)
 
 
-@pytest.mark.parametrize("state", set(PartedState) - {PartedState.NEW, PartedState.OPENING, PartedState.OVER})
+@pytest.mark.parametrize(
+    "state",
+    [each for each in PartedState if each not in {PartedState.NEW, PartedState.OPENING, PartedState.OVER}],
+)
 def test_a_second_interruption_ends_the_undoing_and_says_so(state: PartedState) -> None:
     upload = upload_in(state)
     upload.feed(Interrupted(), 1.0)
