@@ -33,10 +33,10 @@ build:
     python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
     @ls dist/*.whl
 
-# Run the tests, or those that the arguments choose: just test tests/core -k grid
+# All tests, a few files at a time: with arguments those that they choose, one by one: just test tests/core -k grid
 [group('develop')]
 test *args:
-    python -m pytest "$@"
+    python -m pytest {{ if args == "" { "-n auto --maxprocesses 4 --dist loadfile" } else { "" } }} "$@"
 
 # Check style, types, the direction of imports, YAML and the values for the cluster
 [group('develop')]

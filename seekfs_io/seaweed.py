@@ -226,7 +226,8 @@ def _flags(home: Path, ports: Ports, identities: Path) -> list[str]:
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "s3.config": identities,
-        "s3.localSocket": home / "tmp" / "s3.sock",
+        # Relative to where it runs: the path of a socket has room for 107 bytes, and a directory may be deep.
+        "s3.localSocket": "tmp/s3.sock",
         # As S3 itself: a bucket is made by asking for it.
         "s3.autoCreateBucket": "false",
         # A bucket may be part of the host name.
@@ -242,7 +243,7 @@ def _flags(home: Path, ports: Ports, identities: Path) -> list[str]:
         "volume.max": VOLUMES_MAX,
         "filer.port": ports.filer,
         "filer.port.grpc": ports.filer_grpc,
-        "filer.localSocket": home / "tmp" / "filer.sock",
+        "filer.localSocket": "tmp/filer.sock",
         "admin.port": ports.admin,
         "admin.port.grpc": ports.admin_grpc,
         "admin.ui": "false",

@@ -168,6 +168,15 @@ def detached(tmp_path: Path) -> Iterator[Path]:
     main(["down", "--directory", str(directory)])
 
 
+def test_its_directory_may_be_deeper_than_the_path_of_a_socket(tmp_path: Path) -> None:
+    with (
+        DevServer(directory=tmp_path / ("deep" * 30)) as server,
+        contextlib.closing(open_sdk_store(server.s3_config())) as store,
+    ):
+        store.put("a", b"bytes")
+        assert store.head("a").size == 5
+
+
 def test_up_and_down(detached: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = free_ports(1)[0]
     up = ["up", "--directory", str(detached), "--port", str(port)]
