@@ -122,6 +122,7 @@ LOOKUP_TRANSITIONS: Final[dict[tuple[LookupAction, type], frozenset[LookupAction
 class PageLookup:
     """The way of one read to one page; see the module's text."""
 
+    looks_max: int = field(default=LOOKS_MAX)
     _doing: LookupAction = field(default=FIRST, init=False)
     _looks: int = field(default=0, init=False)
     _now: float = field(default=float("-inf"), init=False)
@@ -155,4 +156,4 @@ class PageLookup:
             case NotOnDisk() | Asked() | WaitOver():
                 return LookupAction.LOOK_AT_HAND
             case NotAtHand():
-                return LookupAction.READ_BACK if self._looks < LOOKS_MAX else LookupAction.GIVE_UP
+                return LookupAction.READ_BACK if self._looks < self.looks_max else LookupAction.GIVE_UP

@@ -397,9 +397,10 @@ class Publication:
 
     def _move_head(self) -> tuple[Action, ...]:
         request = self._head_request()
-        if request is None:
-            return self._fail(not_honoured("HEAD has no ETag, so it cannot be moved safely"))
-        return self._make(State.MOVING_HEAD, request)
+        return self._without_etag() if request is None else self._make(State.MOVING_HEAD, request)
+
+    def _without_etag(self) -> tuple[Action, ...]:
+        return self._fail(not_honoured("HEAD has no ETag, so it cannot be moved safely"))
 
     def _head_request(self) -> WriteHead | None:
         exists, etag = self._head > 0, self._head_etag
@@ -436,7 +437,7 @@ class Publication:
             return self._publish()
         request, key = self._head_request(), names.head_key(self.ns)
         if request is None:
-            return self._move_head()
+            return self._without_etag()
         if not is_passing(self._write_failure.kind):
             self._write_attempts = 0
             return self._race_lost(key, State.MOVING_HEAD, request)
@@ -515,7 +516,8 @@ class Publication:
         return actions
 
     def _on_check_failed(self, event: CheckFailed) -> tuple[Action, ...]:
-        return self._fail(event.error)
+        # What was read back may be what we wrote, damaged since.
+        return self._in_doubt(event.error) if self.state is State.READING_BACK else self._fail(event.error)
 
     def _fail(self, error: SeekfsError) -> tuple[Action, ...]:
         self._settle(State.FAILED)

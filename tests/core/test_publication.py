@@ -494,6 +494,18 @@ def test_a_version_that_no_reader_would_take_is_not_sent() -> None:
     assert not [request for request in publisher.asked if isinstance(request, WriteManifest)]
 
 
+def test_a_version_that_cannot_be_read_back_may_be_ours() -> None:
+    """Its creation was not answered, and what is there now is damaged: that is not to say that it failed."""
+    publisher = Publisher(Bucket(), "p", change(("a", 1)))
+    while not isinstance(publisher.request, WriteManifest):
+        publisher.step()
+    publisher.interrupt(applied=True)
+    assert publisher.machine.state is State.READING_BACK
+    (failed,) = publisher.machine.feed(CheckFailed(ManifestInvalid("not JSON")), 1.0)
+    assert isinstance(failed, Failed)
+    assert "version 1 of namespace 'dev' was published is not known: not JSON" in failed.error.detail
+
+
 def everything_of(machine: Publication) -> dict[str, object]:
     return attrs.asdict(machine, recurse=False, filter=lambda field, _: field.name != "rng")
 

@@ -184,6 +184,8 @@ class SimDisk:
             return Outcome.DONE, seconds
         now, faults = self.clock.now, self.options.faults
         is_struck = self.chance.happens(self.options.fault_share)
+        if is_struck and "vanished" in faults and self.segments and self.chance.happens(0.3):
+            del self.segments[self.chance.choice(sorted(self.segments))]  # Under the feet of its owner.
         if operation is Operation.READ:
             if is_struck and "unreadable" in faults:
                 self._unreadable_until = now + self.chance.exponential(0.3)

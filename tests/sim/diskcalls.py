@@ -16,6 +16,7 @@ from seekfs_core.disk_watch import (
     Ended,
     GiveUp,
     GiveUpUntried,
+    Moved,
     Queued,
     WatchEvent,
 )
@@ -69,9 +70,14 @@ class Switch:
 
     def ask(self) -> tuple[bool, bool]:
         """Whether the disk may be used, and whether that use is a probe."""
+        world = self.process.world
+        if world.chance.happens(0.02):
+            self.feed(Tick(), world.clock.now)
         if self.health.steady:
             return True, False
-        go = Go() in self.feed(Asked(), self.process.world.clock.now)
+        go = Go() in self.feed(Asked(), world.clock.now)
+        if world.chance.happens(0.02):
+            self.feed(Tick(), world.clock.now)
         return go, go and self.health.state is TierState.PROBING
 
     def hear(self, event: TierEvent) -> None:
@@ -174,6 +180,8 @@ class SimDiskCalls:
     def _make(self, call: _Call) -> Steps:
         if call.given_up is None:
             self._feed(Began(call.number, call.operation))
+            if self.process.world.chance.happens(0.1):
+                self.process.soon(lambda: self._moved(call), 0.002)
             try:
                 call.result = yield from self.process.world.disk.operate(
                     self.process.life, call.operation, call.do
@@ -188,6 +196,11 @@ class SimDiskCalls:
                 self._over(call)
         self._busy -= 1
         self._next_on_a_thread()
+
+    def _moved(self, call: _Call) -> None:
+        """The disk has done a part of it, and is at the rest."""
+        if call.number in self._calls:
+            self._feed(Moved(call.number))
 
     def _over(self, call: _Call) -> None:
         call.is_over = True

@@ -230,6 +230,15 @@ class SimFetcher:
 
         return cancel
 
+    def offer(self, key: PageKey) -> None:
+        """Offer a page to the second tier, if RAM holds it and it is not on its way there already."""
+        buffer = self.process.ram.hold(key)
+        if buffer is not None:
+            jobs: list[Job] = []
+            self._offer_write(key, buffer, jobs)
+            for job in jobs:
+                job()
+
     def _start_call(self, number: int) -> None:
         call = self._calls.get(number)
         if call is None:

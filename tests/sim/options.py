@@ -13,6 +13,8 @@ from typing import Final
 from attrs import asdict, frozen
 
 from seekfs_core.budget import GetBudget
+from seekfs_core.lookup import LOOKS_MAX
+from seekfs_core.names import VERSION_MAX
 from seekfs_core.namespace_budgets import NamespaceBudget
 from seekfs_core.testing import Chance
 
@@ -45,6 +47,8 @@ STORE_FAULTS: Final = (
     "lost answer",
     "late write",
 )
+LAXITIES: Final = ("ignores If-None-Match", "ignores If-Match")
+"""Conditions that a store may not honour, which is found out before anything is written."""
 DISK_FAULTS: Final = (
     "full",
     "unreadable",
@@ -57,7 +61,13 @@ DISK_FAULTS: Final = (
     "starved",
 )
 CLIENT_FAULTS: Final = ("leaves", "slow client", "wrong names")
-PROCESS_FAULTS: Final = ("killed", "closed", "publisher dies", "publisher is interrupted")
+PROCESS_FAULTS: Final = (
+    "killed",
+    "closed",
+    "publisher dies",
+    "publisher is interrupted",
+    "publisher is cut off",
+)
 
 
 @frozen(kw_only=True)
@@ -75,6 +85,8 @@ class Options:
     pause_seconds: float
     publishers: int
     publications: int
+    first_version: int
+    """The version that the first namespace begins with, since others have published there before."""
 
     faults: frozenset[str]
     fault_share: float
@@ -107,6 +119,7 @@ class Options:
     head_ttl_seconds: float
     head_patience_seconds: float
     is_pinned: bool
+    looks_max: int
 
     def text(self) -> str:
         """For people, on one line."""
@@ -122,6 +135,9 @@ def options_of(seed: int) -> Options:
     kinds = (*STORE_FAULTS, *DISK_FAULTS, *CLIENT_FAULTS, *PROCESS_FAULTS)
     share = chance.choice((0.1, 0.25, 0.5))
     faults = frozenset(() if calm else (kind for kind in kinds if chance.happens(share)))
+    if not calm and chance.happens(0.04):
+        # A refusal that has other reasons looks like a condition that is honoured.
+        faults = faults - {"changed", "missing"} | {chance.choice(LAXITIES)}
     pages_max = 1 + chance.below(8)
     # One page, or a few: waiting for room is what readers do most.
     room_pages = chance.choice((1, 2, 4, 8, 24))
@@ -139,6 +155,7 @@ def options_of(seed: int) -> Options:
         pause_seconds=chance.choice((0.0, 0.01, 0.2)),
         publishers=1 + chance.below(3),
         publications=chance.below(8),
+        first_version=VERSION_MAX - chance.below(4) if chance.happens(0.06) else 1,
         faults=faults,
         fault_share=chance.choice((0.01, 0.05, 0.2)),
         store_seconds=chance.choice((0.001, 0.02, 0.1)),
@@ -169,6 +186,7 @@ def options_of(seed: int) -> Options:
         head_ttl_seconds=chance.choice((0.0, 0.2, 2.0)),
         head_patience_seconds=chance.choice((0.05, 1.0)),
         is_pinned=chance.happens(0.2),
+        looks_max=LOOKS_MAX if calm else chance.choice((1, 3, LOOKS_MAX)),
     )
 
 

@@ -117,7 +117,7 @@ class Process:
             calls = SimDiskCalls(self, DISK_SECONDS_MAX, options.disk_threads)
             self.tier = SimTier(self, calls, SegmentLog(world.disk.shares))
             self.tier.restore()
-        pins = {"ns0": 1} if options.is_pinned else {}
+        pins = {"ns0": world.truth.first("ns0")} if options.is_pinned else {}
         shelf = shelf_of(
             self, has_disk=self.has_disk, pins=pins, ceiling_bytes=options.shelf_manifests * 2000
         )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from seekfs_core import names
-from seekfs_core.errors import FailureKind, ManifestInvalid, SeekfsError, StoreFailure
+from seekfs_core.errors import FailureKind, ManifestInvalid, StoreFailure
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
 from seekfs_core.manifest_format import decode_manifest, pack_manifest
 from seekfs_core.publication import Publication
 from seekfs_core.publication_protocol import (
+    COMMITTING,
     PROBE_BODY,
     Action,
     Begin,
@@ -35,6 +36,7 @@ from seekfs_core.publication_protocol import (
     ReadHead,
     ReadManifest,
     Request,
+    State,
     StoreFailed,
     WriteHead,
     WriteManifest,
@@ -46,6 +48,7 @@ from seekfs_core.retry import RetryPolicy
 from seekfs_core.testing import Timer
 from tests.sim.content import entry_of, sha256_of
 from tests.sim.options import PAGE
+from tests.sim.store import FAILURES
 from tests.sim.tasks import Life, Signal, Steps
 from tests.sim.truth import MANIFEST_BYTES_MAX, Intent, TrueFile
 
@@ -66,7 +69,10 @@ class SimPublisher:
     life: Life = field(factory=Life)
     name: str = "publisher"
     outcome: Published | Failed | BrokenOff | None = None
-    interruptions: int = 0
+    manifest_bytes_max: int = MANIFEST_BYTES_MAX
+    interrupt_at: Sequence[int] = ()
+    """At which of its steps somebody wants it to end."""
+    _steps: int = 0
     _machine: Publication = field(init=False)
     _feed: Callable[[Event, float], tuple[Action, ...]] = field(init=False)
     _packed: bytes = b""
@@ -85,9 +91,15 @@ class SimPublisher:
         return self.outcome is not None or not self.life.is_alive
 
     def begin(self) -> None:
-        self._tell(Begin(reads_first=self.world.chance.happens(0.3)))
+        if 0 in self.interrupt_at:
+            self.interrupt()
+        if not self.is_over:
+            self._tell(Begin(reads_first=self.world.chance.happens(0.3)))
 
     def _tell(self, event: Event) -> None:
+        self._steps += 1
+        if self._steps in self.interrupt_at:
+            self.world.tasks.soon(self.interrupt, self.world.chance.choice((0.0, 0.001, 0.1)))
         self._take(self._feed(event, self.world.clock.now))
 
     def _take(self, actions: tuple[Action, ...]) -> None:
@@ -114,11 +126,23 @@ class SimPublisher:
                     self.intent.is_refused = left is None
                 case _:
                     self._ask(action)
+        self._disturb()
         due = self._machine.next_deadline()
         if self._alarm is not None:
             self._alarm.cancel()
         clock = self.world.clock
         self._alarm = None if due is None else clock.call_at(max(due, clock.now), self._ring)
+
+    def _disturb(self) -> None:
+        """Ticks come at any time, and so does somebody who wants it to end."""
+        if self.world.store.is_healed:
+            return
+        chance, state = self.world.chance, self._machine.state
+        if chance.happens(0.02):
+            self.world.tasks.soon(self._ring, 0.001)
+        is_late = state is State.BACKING_OFF or state in COMMITTING or state is State.PROBING_AGAIN
+        if is_late and "publisher is interrupted" in self.world.options.faults and chance.happens(0.1):
+            self.world.tasks.soon(self.interrupt, chance.choice((0.0, 0.01)))
 
     def _ring(self) -> None:
         if not self.is_over:
@@ -132,8 +156,19 @@ class SimPublisher:
             self.intent.version = action.manifest.version
 
     def _pack(self, manifest: Manifest) -> None:
-        self._packed = pack_manifest(manifest, max_bytes=MANIFEST_BYTES_MAX)
-        self.world.tasks.soon(lambda: None if self.is_over else self._tell(Packed()))
+        event: Event = Packed()
+        try:
+            self._packed = pack_manifest(manifest, max_bytes=self.manifest_bytes_max)
+        except ManifestInvalid as error:
+            event = CheckFailed(error)
+        self._asked += 1
+        number = self._asked
+
+        def packed() -> None:
+            if not self.is_over and number == self._asked:
+                self._tell(event)
+
+        self.world.tasks.soon(packed, self.world.chance.choice((0.0, 0.001, 0.1)))
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -144,12 +179,17 @@ class SimPublisher:
         def answer(event: Event) -> None:
             if not self.is_over and number == self._asked:
                 self._break_off = None
-                self._tell(event)
+                self._tell(self._on_the_way(event))
 
         def written(failure: StoreFailure | None) -> None:
             answer(Written() if failure is None else StoreFailed(failure))
 
         store = self.world.store
+        if self._is_cut_off(0.1):
+            kinds = [kind for kind in FAILURES if kind not in ("missing", "changed")]
+            failure = FAILURES[self.world.chance.choice(kinds)]
+            self.world.tasks.soon(lambda: answer(StoreFailed(failure)), 0.001)
+            return
         match request:
             case ReadHead(key):
                 self._break_off = store.read(self, key, _nothing, lambda it: answer(self._head(it)))
@@ -182,6 +222,22 @@ class SimPublisher:
                 self._tell(StoreFailed(StoreFailure(kind=FailureKind.TIMED_OUT, detail="no answer")))
 
         self.world.tasks.soon(too_long, 5.0)
+
+    def _is_cut_off(self, share: float) -> bool:
+        world = self.world
+        is_possible = "publisher is cut off" in world.options.faults and not world.store.is_healed
+        return is_possible and world.chance.happens(share)
+
+    def _on_the_way(self, event: Event) -> Event:
+        """An answer that came, and what is heard of it by one who is cut off again and again."""
+        chance = self.world.chance
+        if not self._is_cut_off(0.2):
+            return event
+        if isinstance(event, HeadRead) and event.version and chance.happens(0.1):
+            return HeadRead(event.version, None)
+        if isinstance(event, HeadRead | ManifestRead) and chance.happens(0.3):
+            return CheckFailed(ManifestInvalid("not what it should be", ns=self.intent.ns))
+        return StoreFailed(StoreFailure(kind=FailureKind.CUT_SHORT, detail="the connection broke"))
 
     def _head(self, answer: bytes | StoreFailure) -> Event:
         if isinstance(answer, StoreFailure):
@@ -221,7 +277,8 @@ class SimPublisher:
             size = PAGE * (1 + chance.below(2))
             puts[path] = entry_of(path, file.content, file.size, size, key)
         if not self.is_over:
-            change = Change(puts=puts, removals=self.intent.removals, overwrite=True, created_at=1)
+            overwrite = self.world.chance.happens(0.7)
+            change = Change(puts=puts, removals=self.intent.removals, overwrite=overwrite, created_at=1)
             self._tell(ChangeReady(change))
 
     def _put(self, key: str, file: TrueFile) -> Generator[float | Signal, None, bool]:
@@ -250,17 +307,16 @@ class SimPublisher:
 
     def interrupt(self) -> None:
         """Somebody wants it to end; what is under way counts as lost."""
-        if self.is_over:
+        if not self.life.is_alive:
             return
-        self.interruptions += 1
+        if self.outcome is not None:
+            self._feed(Interrupted(), self.world.clock.now)  # And it may well be told when it is over.
+            return
         self._asked += 1
         break_off, self._break_off = self._break_off, None
         if break_off is not None:
             break_off()
-        try:
-            self._tell(Interrupted())
-        except SeekfsError as error:
-            raise AssertionError(error) from error
+        self._tell(Interrupted())
 
     def die(self) -> None:
         self.life.is_alive = False

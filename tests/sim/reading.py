@@ -119,6 +119,11 @@ class SimRead:
                 raise AssertionError("a page was let go of while its reader looked at it")
             self._keep_at_hand(file, page_id, buffer.length)
 
+    def offer_current(self) -> None:
+        """Offer the page that was read last to the second tier once more."""
+        if self._current_key is not None:
+            self.process.fetcher.offer(self._current_key)
+
     def close(self) -> None:
         """Let go of everything."""
         self._let_go()
@@ -244,7 +249,9 @@ class SimRead:
             if lease is not None:
                 lease.release()
             raise
-        lookup = self.process.watch(f"read {self._join()}, lookup", PageLookup())
+        if self.process.world.chance.happens(0.05):
+            yield 0.01  # It may be delivered before this one looks.
+        lookup = self.process.watch(f"read {self._join()}, lookup", PageLookup(self.process.world.looks_max))
         while True:
             outcome: NotOnDisk | Asked | WaitOver | NotAtHand
             match doing:
@@ -260,6 +267,8 @@ class SimRead:
                     if self._ahead is None:
                         self._begin_looking_ahead()
                     self._look_ahead(file, page_id)
+                    if self.process.world.chance.happens(0.1):
+                        yield 0.01  # Others may deliver it before this one looks.
                     outcome = Asked(self._known(key))
                 case LookupAction.ASK_FOR_PAGE:
                     assert self._ahead is not None

@@ -234,6 +234,10 @@ class SimStore:
 
     # --- writing ----------------------------------------------------------------------------
 
+    def begin_with(self, key: str, value: int | bytes, size: int) -> None:
+        """An object that was there before anything began."""
+        assert self._write(key, value, size, True, None) is None
+
     def put(
         self,
         key: str,
@@ -277,12 +281,14 @@ class SimStore:
         self, key: str, value: int | bytes, size: int, create_only: bool, if_match: str | None
     ) -> StoreFailure | None:
         there = self.objects.get(key)
-        if create_only and there is not None:
+        laxities = () if self.is_healed else self.options.faults
+        if create_only and there is not None and "ignores If-None-Match" not in laxities:
             return FAILURES["changed"]
-        if if_match is not None and there is None:
-            return FAILURES["missing"]
-        if if_match is not None and there is not None and there.etag != if_match:
-            return FAILURES["changed"]
+        if if_match is not None and "ignores If-Match" not in laxities:
+            if there is None:
+                return FAILURES["missing"]
+            if there.etag != if_match:
+                return FAILURES["changed"]
         etag = etag_of(value) if isinstance(value, int) else f'"{len(self.objects)}-{self.clock.now}"'
         stored = self.objects[key] = Stored(value, size, etag)
         self._before.pop(key, None)

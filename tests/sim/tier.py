@@ -18,7 +18,7 @@ from seekfs_core.restoring import (
     entries_of,
     restored_from,
 )
-from seekfs_core.retention import HitsSeen, Refuse
+from seekfs_core.retention import HitsSeen, Refusal, Refuse
 from seekfs_core.segment_messages import (
     CopyPage,
     DropEntries,
@@ -241,6 +241,7 @@ class SimTier:
         self.tell_hits()
         is_let_through, is_probe = self.calls.writing.ask()
         if not is_let_through:
+            self.process.world.seen[f"page refused: {Refusal.OFF.name}"] += 1
             return
         backlog = list(self._backlog)
         self._backlog.clear()
@@ -403,8 +404,8 @@ class SimTier:
             match action:
                 case Reveal(key):
                     self.pages[key] = self._placed[key]
-                case Refuse(_, reason):
-                    self.process.world.seen[f"page refused: {reason.name}"] += 1
+                case Refuse():
+                    pass
                 case RetireSegment(number, pages):
                     for page in pages:
                         self.pages.pop(page.key, None)

@@ -52,17 +52,22 @@ class Truth:
     intents: dict[str, Intent] = field(factory=dict)
     """By publication id."""
     versions: dict[str, list[Files]] = field(factory=dict)
-    """Of each namespace, version 1 first."""
+    """Of each namespace, its first version first."""
     heads: dict[str, list[tuple[float, int]]] = field(factory=dict)
     """When HEAD came to which version."""
     published_by: dict[tuple[str, int], str] = field(factory=dict)
+    first_versions: dict[str, int] = field(factory=dict)
+    """The first version that is there, where that is not 1."""
+
+    def first(self, ns: str) -> int:
+        return self.first_versions.get(ns, 1)
 
     def files(self, ns: str, version: int) -> Files:
         """The files of a version that was published, ever."""
-        versions = self.versions.get(ns, [])
-        if not 0 < version <= len(versions):
+        versions, first = self.versions.get(ns, []), self.first(ns)
+        if not first <= version < first + len(versions):
             raise Violation(f"version {version} of {ns!r} was never published")
-        return versions[version - 1]
+        return versions[version - first]
 
     def head_at(self, ns: str, when: float) -> int:
         """Which version HEAD named at that time, 0 for none."""
@@ -84,7 +89,7 @@ class Truth:
             self.files(ns, version)
             self.heads.setdefault(ns, []).append((now, version))
         elif parts[2] == "manifests":
-            version = len(self.versions.get(ns, ())) + 1
+            version = len(self.versions.get(ns, ())) + self.first(ns)
             if key != names.manifest_key(ns, version):
                 raise Violation(f"{key} was written where v-{version} is next")
             manifest = decode_manifest(stored.value, ns=ns, version=version, max_bytes=MANIFEST_BYTES_MAX)

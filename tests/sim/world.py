@@ -16,10 +16,14 @@ from attrs import define, field
 
 from seekfs_core import names
 from seekfs_core.errors import CeilingExceeded, NoSuchVersion, NotFound, SeekfsError
+from seekfs_core.lookup import LOOKS_MAX
+from seekfs_core.manifest import FileEntry, Manifest
+from seekfs_core.manifest_format import pack_manifest
 from seekfs_core.plan import Item, plan_read
+from seekfs_core.retention import Refuse
 from seekfs_core.segment_layout import SEGMENT_OVERHEAD_BYTES, Shares, record_length
 from seekfs_core.testing import Chance, VirtualClock
-from tests.sim.content import Piece, is_exactly
+from tests.sim.content import Piece, entry_of, is_exactly, sha256_of
 from tests.sim.disk import SimDisk
 from tests.sim.options import PAGE, Options, options_of
 from tests.sim.oracles import ROUNDING, Violation
@@ -29,7 +33,7 @@ from tests.sim.reach import message_name
 from tests.sim.reading import SimRead
 from tests.sim.store import Asker, SimStore, Stored, Wire
 from tests.sim.tasks import Life, Steps, Tasks
-from tests.sim.truth import Intent, TrueFile, Truth
+from tests.sim.truth import MANIFEST_BYTES_MAX, Intent, TrueFile, Truth
 
 EVENTS_MAX = 2_000_000
 """A world that has not ended after as many goes round in circles."""
@@ -95,6 +99,11 @@ class World:
         self.disk = SimDisk(self.clock, self.chance, self.options, _shares_of(self.options))
 
     @property
+    def looks_max(self) -> int:
+        """How often a read looks for a page that leaves as fast as it comes."""
+        return LOOKS_MAX if self._is_healed else self.options.looks_max
+
+    @property
     def wait_seconds_max(self) -> float:
         """How long a read may wait; when all is well, for as long as its turn takes."""
         return float("inf") if self._is_healed else self.options.wait_seconds_max
@@ -110,6 +119,8 @@ class World:
             seen[message_name(event.__class__)] += 1
             for action in actions:
                 seen[message_name(action.__class__)] += 1
+                if action.__class__ is Refuse:
+                    seen[f"page refused: {action.reason.name}"] += 1
             if recorder is not None:
                 recorder.fed(machine, now, event, actions)
             return actions
@@ -136,7 +147,7 @@ class World:
         ns, kind = key.split("/")[1:3]
         if kind == "manifests":
             if self.store.objects[key].value == answer:
-                version = next(it for it in range(1, 1 << 20) if names.manifest_key(ns, it) == key)
+                version = int(key.rpartition("v-")[2].split(".")[0])
                 asker.told.manifests.setdefault((ns, version), self.clock.now)
         else:
             asker.told.heads[ns] = Head(names.parse_head(answer, ns=ns), self.clock.now)
@@ -154,7 +165,10 @@ class World:
         """Safety, then liveness. Raises ``Violation``, or whatever a machine raises."""
         options = self.options
         for index in range(options.namespaces):
-            self._publish_at_first(f"ns{index}")
+            if index or options.first_version == 1:
+                self._publish_at_first(f"ns{index}")
+            else:
+                self._begin_with_history("ns0", options.first_version)
         for _ in range(options.processes):
             self._start_process()
         for _ in range(options.readers):
@@ -249,12 +263,55 @@ class World:
     def _intent(self, ns: str) -> tuple[str, Intent]:
         paths = [f"f{index}" for index in range(self.options.files_max)]
         chosen = self.chance.sample(paths, 1 + self.chance.below(len(paths)))
+        newest = self.truth.newest(ns)
+        if newest and self.chance.happens(0.15 if self.truth.first(ns) == 1 else 0.3):
+            return self._intent_of_nothing_new(ns, newest)
         removals = () if len(chosen) == 1 or not self.chance.happens(0.2) else (chosen.pop(),)
         number = f"publication-{len(self.truth.intents) + 1}"
         intent = self.truth.intents[number] = Intent(
             ns, {path: self._new_file() for path in sorted(chosen)}, removals
         )
         return number, intent
+
+    def _intent_of_nothing_new(self, ns: str, version: int) -> tuple[str, Intent]:
+        """To publish what is there already, some of it or all."""
+        there = self.truth.files(ns, version)
+        chosen = self.chance.sample(sorted(there), self.chance.below(len(there) + 1))
+        number = f"publication-{len(self.truth.intents) + 1}"
+        intent = self.truth.intents[number] = Intent(ns, {path: there[path] for path in sorted(chosen)}, ())
+        return number, intent
+
+    def _begin_with_history(self, ns: str, version: int) -> None:
+        """Somebody has published there for long, and may have died before HEAD named the latest version."""
+        self.truth.first_versions[ns] = version
+        files: dict[str, TrueFile] = {}
+        entries: dict[str, FileEntry] = {}
+        for number_of, named in ((version, True), (version + 1, False)):
+            if number_of > names.VERSION_MAX or not (named or self.chance.happens(0.5)):
+                continue
+            number, intent = self._intent(ns)
+            paths = [f"f{index}" for index in range(self.options.files_max)] if named else list(intent.puts)
+            intent.puts = {path: self._new_file() for path in paths}
+            intent.removals = ()
+            files |= intent.puts
+            for path, file in intent.puts.items():
+                key = names.content_object_key(ns, sha256_of(file.content).hex())
+                self.store.begin_with(key, file.content, file.size)
+                entries[path] = entry_of(path, file.content, file.size, PAGE, key)
+            manifest = Manifest(
+                ns=ns,
+                version=number_of,
+                files=dict(entries),
+                created_at=1,
+                parents=() if named else (version,),
+                tombstones=(),
+                publication_id=number,
+            )
+            packed = pack_manifest(manifest, max_bytes=MANIFEST_BYTES_MAX)
+            self.store.begin_with(names.manifest_key(ns, number_of), packed, len(packed))
+            if named:
+                body = names.format_head(version)
+                self.store.begin_with(names.head_key(ns), body, len(body))
 
     def _publish_at_first(self, ns: str) -> None:
         """Version 1, before anything goes wrong."""
@@ -272,16 +329,19 @@ class World:
         faults = self.options.faults
         while self._still_to_publish > 0 and self._feeders:
             self._still_to_publish -= 1
+            if self.chance.happens(0.3):
+                self.store.objects.pop(names.PROBE_KEY, None)  # Somebody has tidied up.
             yield self.chance.exponential(0.5)
             number, intent = self._intent(f"ns{self.chance.below(self.options.namespaces)}")
             publisher = SimPublisher(self, number, intent)
             self.publishers.append(publisher)
+            if self.chance.happens(0.02):
+                publisher.manifest_bytes_max = 10  # No reader would take it.
+            if "publisher is interrupted" in faults:
+                publisher.interrupt_at = self.chance.sample(range(16), self.chance.below(4))
             publisher.begin()
             if "publisher dies" in faults and self.chance.happens(0.3):
                 self.tasks.soon(publisher.die, self.chance.exponential(0.3))
-            if "publisher is interrupted" in faults:
-                for _ in range(self.chance.below(3)):
-                    self.tasks.soon(publisher.interrupt, self.chance.exponential(0.3))
             while not publisher.is_over:
                 yield 0.05
 
@@ -297,11 +357,19 @@ class World:
                 continue
             process = self.chance.choice(living)
             done = _Done()
+            if self.chance.happens(0.02):
+                self._ask_for_nothing(process)
             self._begin_read(process, done)
             while not done.is_over and process.life.is_alive:
                 yield 0.01 if done.looks < 100 else 0.2
                 done.looks += 1
         self._feeders -= 1
+
+    def _ask_for_nothing(self, process: Process) -> None:
+        """A request of another kind, of which nobody wants the answer any more, sooner or later."""
+        ns = f"ns{self.chance.below(self.options.namespaces)}"
+        cancel = process.fetcher.call(f"namespaces/{ns}/nothing", ns, lambda _: None, lambda _: None)
+        process.soon(cancel, self.chance.choice((0.0, 0.01, 1.0)))
 
     def _begin_read(self, process: Process, done: _Done) -> None:
         self.reads_begun += 1
@@ -313,7 +381,9 @@ class World:
         ns = f"ns{self.chance.below(self.options.namespaces)}"
         version: int | None = None
         if self.chance.happens(0.2):
-            version = 1 + self.chance.below(self.truth.newest(ns) + 1)
+            first = self.truth.first(ns)
+            version = first + self.chance.below(self.truth.newest(ns) - first + 2)
+            version = min(version, names.VERSION_MAX)
         began = self.clock.now
         try:
             manifest, stale = yield from process.resolving.resolve(ns, version)
@@ -366,6 +436,8 @@ class World:
                 self._failed(error)
                 continue
             got = [Piece(p.content, p.start + start, p.start + stop, p.damage) for p, start, stop in pieces]
+            if items and self.chance.happens(0.05):
+                read.offer_current()
             if not is_exactly(got, files[path].content, off, off + length):
                 raise Violation(f"{path} [{off}, {off + length}) came as {got}, not {files[path]}")
         read.close()
@@ -376,7 +448,7 @@ class World:
         """It is above HEAD as that was known, or somebody takes away what was there."""
         if "missing" not in self.options.faults:
             head = self._head_told(process, ns, began, f"{error}")
-            if version is None or version <= head.version:
+            if version is None or self.truth.first(ns) <= version <= head.version:
                 raise Violation(f"there is a version {version} of {ns!r}") from error
         self.seen["read failed: NoSuchVersion"] += 1
 
@@ -415,7 +487,7 @@ class World:
         """A version stays put, is one that HEAD came to, and the current one never goes back."""
         is_pinned = self.options.is_pinned and ns == "ns0"
         if wanted is not None or is_pinned:
-            if got != (wanted if wanted is not None else 1):
+            if got != (wanted if wanted is not None else self.truth.first(ns)):
                 raise Violation(f"version {got} of {ns!r} in place of {wanted}")
             if wanted is not None and got > self.truth.newest(ns):
                 raise Violation(f"version {got} of {ns!r}, which HEAD never named")
@@ -455,7 +527,9 @@ class World:
             ns = f"ns{index}"
             self.reads_begun += 1
             process.reads_open += 1
-            newest = 1 if self.options.is_pinned and index == 0 else self.truth.newest(ns)
+            newest = self.truth.newest(ns)
+            if self.options.is_pinned and index == 0:
+                newest = self.truth.first(ns)
             manifest, _ = yield from process.resolving.resolve(ns, None)
             for _ in range(LOOKS_AT_HEAD_MAX):
                 if manifest.version == newest:
