@@ -66,6 +66,11 @@ bench *args:
 soak *args:
     python -m tests.soak "$@"
 
+# Simulate whole nodes in virtual time, 20,000 seeds by default (docs/simulator.md): just sim --start 4711
+[group('develop')]
+sim *args:
+    python -m tests.sim "$@"
+
 # Publish, serve, read back and compare, all on this machine, leaving nothing behind
 [group('develop')]
 demo *args:
