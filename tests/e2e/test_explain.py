@@ -52,7 +52,9 @@ def test_the_tiers_and_the_gets_of_a_read_and_none_of_either_for_what_it_did_not
         (key, 0, 2 * PAGE),
         (key, 2 * PAGE, 4 * PAGE),
     ]
-    assert [each.range for each in passthrough.gets(key=key)] == [(0, 2 * PAGE), (2 * PAGE, 4 * PAGE)]
+    # Two at once: which one comes to the store first is nobody's promise.
+    asked = sorted(each.range for each in passthrough.gets(key=key) if each.range is not None)
+    assert asked == [(0, 2 * PAGE), (2 * PAGE, 4 * PAGE)]
     assert cold["bytes"] == 3 * PAGE + 1
     assert cold["waited"]["store"] > 0
     assert cold["waited"]["manifest"] > 0

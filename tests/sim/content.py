@@ -15,6 +15,7 @@ from zlib import crc32
 from attrs import evolve, frozen
 
 from seekfs_core.manifest import FileEntry, file_entry, pack_crcs
+from tests.sim.options import PAGE
 
 _PIECE = struct.Struct("<QQQQ")
 
@@ -54,6 +55,11 @@ def sha256_of(content: int) -> bytes:
 def etag_of(content: int) -> str:
     """What the store calls an object that holds this content."""
     return f'"{content:032x}"'
+
+
+def page_size_of(content: int) -> int:
+    """How a file of this content is cut, whoever publishes it: else its bytes would be of several pages."""
+    return PAGE * (1 + content % 2)
 
 
 def cut(content: int, size: int, page_size_bytes: int) -> list[Piece]:

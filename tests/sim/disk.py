@@ -5,6 +5,7 @@ Whatever takes time on it may be caught half done by a kill: it is then done, or
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -103,10 +104,11 @@ class SimDisk:
         for number, pending in list(self._pending.items()):
             if pending.owner is owner:
                 del self._pending[number]
-                if self.chance.happens(0.5):
-                    pending.do()
-                elif pending.half_do is not None and self.chance.happens(0.5):
-                    pending.half_do()
+                with contextlib.suppress(DiskError):  # Nobody is left to be told.
+                    if self.chance.happens(0.5):
+                        pending.do()
+                    elif pending.half_do is not None and self.chance.happens(0.5):
+                        pending.half_do()
         if self.owner is owner:
             self.owner = None
             self._rot()

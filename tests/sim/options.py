@@ -138,6 +138,9 @@ def options_of(seed: int) -> Options:
     if not calm and chance.happens(0.04):
         # A refusal that has other reasons looks like a condition that is honoured.
         faults = faults - {"changed", "missing"} | {chance.choice(LAXITIES)}
+    first_version = VERSION_MAX - chance.below(4) if chance.happens(0.06) else 1
+    if first_version > 1:
+        faults -= {"missing"}  # Who is told that there is no HEAD would begin with version 1, and succeed.
     pages_max = 1 + chance.below(8)
     # One page, or a few: waiting for room is what readers do most.
     room_pages = chance.choice((1, 2, 4, 8, 24))
@@ -155,7 +158,7 @@ def options_of(seed: int) -> Options:
         pause_seconds=chance.choice((0.0, 0.01, 0.2)),
         publishers=1 + chance.below(3),
         publications=chance.below(8),
-        first_version=VERSION_MAX - chance.below(4) if chance.happens(0.06) else 1,
+        first_version=first_version,
         faults=faults,
         fault_share=chance.choice((0.01, 0.05, 0.2)),
         store_seconds=chance.choice((0.001, 0.02, 0.1)),

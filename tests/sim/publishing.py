@@ -46,8 +46,7 @@ from seekfs_core.publication_protocol import (
 from seekfs_core.rebase import Change
 from seekfs_core.retry import RetryPolicy
 from seekfs_core.testing import Timer
-from tests.sim.content import entry_of, sha256_of
-from tests.sim.options import PAGE
+from tests.sim.content import entry_of, page_size_of, sha256_of
 from tests.sim.store import FAILURES
 from tests.sim.tasks import Life, Signal, Steps
 from tests.sim.truth import MANIFEST_BYTES_MAX, Intent, TrueFile
@@ -55,7 +54,6 @@ from tests.sim.truth import MANIFEST_BYTES_MAX, Intent, TrueFile
 if TYPE_CHECKING:
     from tests.sim.world import World
 
-POLICY = RetryPolicy(attempts_max=4, backoff_seconds_initial=0.05, backoff_seconds_max=1.0)
 UPLOADS_MAX = 20
 
 
@@ -83,7 +81,12 @@ class SimPublisher:
 
     def __attrs_post_init__(self) -> None:
         rng = random.Random(self.world.chance.below(1 << 30))
-        self._machine = Publication(ns=self.intent.ns, publication_id=self.number, policy=POLICY, rng=rng)
+        policy = RetryPolicy(
+            attempts_max=self.world.chance.choice((1, 2, 4)),
+            backoff_seconds_initial=0.05,
+            backoff_seconds_max=1.0,
+        )
+        self._machine = Publication(ns=self.intent.ns, publication_id=self.number, policy=policy, rng=rng)
         self._feed = self.world.watch(self.number, self._machine)
 
     @property
@@ -141,7 +144,7 @@ class SimPublisher:
         if chance.happens(0.02):
             self.world.tasks.soon(self._ring, 0.001)
         is_late = state is State.BACKING_OFF or state in COMMITTING or state is State.PROBING_AGAIN
-        if is_late and "publisher is interrupted" in self.world.options.faults and chance.happens(0.1):
+        if is_late and "publisher is interrupted" in self.world.options.faults and chance.happens(0.35):
             self.world.tasks.soon(self.interrupt, chance.choice((0.0, 0.01)))
 
     def _ring(self) -> None:
@@ -267,15 +270,13 @@ class SimPublisher:
 
     def _upload(self) -> Steps:
         """Every file's content, under the name of its content; then the change is ready."""
-        chance = self.world.chance
         puts = {}
         for path, file in self.intent.puts.items():
             key = names.content_object_key(self.intent.ns, sha256_of(file.content).hex())
             is_there = yield from self._put(key, file)
             if not is_there:
                 return  # It gives up, without a word to anybody: as good as dead.
-            size = PAGE * (1 + chance.below(2))
-            puts[path] = entry_of(path, file.content, file.size, size, key)
+            puts[path] = entry_of(path, file.content, file.size, page_size_of(file.content), key)
         if not self.is_over:
             overwrite = self.world.chance.happens(0.7)
             change = Change(puts=puts, removals=self.intent.removals, overwrite=overwrite, created_at=1)

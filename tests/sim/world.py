@@ -23,7 +23,7 @@ from seekfs_core.plan import Item, plan_read
 from seekfs_core.retention import Refuse
 from seekfs_core.segment_layout import SEGMENT_OVERHEAD_BYTES, Shares, record_length
 from seekfs_core.testing import Chance, VirtualClock
-from tests.sim.content import Piece, entry_of, is_exactly, sha256_of
+from tests.sim.content import Piece, entry_of, is_exactly, page_size_of, sha256_of
 from tests.sim.disk import SimDisk
 from tests.sim.options import PAGE, Options, options_of
 from tests.sim.oracles import ROUNDING, Violation
@@ -297,7 +297,7 @@ class World:
             for path, file in intent.puts.items():
                 key = names.content_object_key(ns, sha256_of(file.content).hex())
                 self.store.begin_with(key, file.content, file.size)
-                entries[path] = entry_of(path, file.content, file.size, PAGE, key)
+                entries[path] = entry_of(path, file.content, file.size, page_size_of(file.content), key)
             manifest = Manifest(
                 ns=ns,
                 version=number_of,
