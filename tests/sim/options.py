@@ -85,6 +85,8 @@ class Options:
     pause_seconds: float
     publishers: int
     publications: int
+    publication_seconds: float
+    """Between one and the next of a publisher."""
     first_version: int
     """The version that the first namespace begins with, since others have published there before."""
 
@@ -138,6 +140,9 @@ def options_of(seed: int) -> Options:
     if not calm and chance.happens(0.04):
         # A refusal that has other reasons looks like a condition that is honoured.
         faults = faults - {"changed", "missing"} | {chance.choice(LAXITIES)}
+    publishes_often = not calm and chance.happens(0.12)
+    if publishes_often:
+        faults |= {"publisher is interrupted", "publisher is cut off"}
     first_version = VERSION_MAX - chance.below(4) if chance.happens(0.06) else 1
     if first_version > 1:
         faults -= {"missing"}  # Who is told that there is no HEAD would begin with version 1, and succeed.
@@ -157,7 +162,8 @@ def options_of(seed: int) -> Options:
         readers=1 + chance.below(12),
         pause_seconds=chance.choice((0.0, 0.01, 0.2)),
         publishers=1 + chance.below(3),
-        publications=chance.below(8),
+        publications=20 + chance.below(20) if publishes_often else chance.below(8),
+        publication_seconds=0.02 if publishes_often else 0.5,
         first_version=first_version,
         faults=faults,
         fault_share=chance.choice((0.01, 0.05, 0.2)),

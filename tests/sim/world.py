@@ -331,7 +331,7 @@ class World:
             self._still_to_publish -= 1
             if self.chance.happens(0.3):
                 self.store.objects.pop(names.PROBE_KEY, None)  # Somebody has tidied up.
-            yield self.chance.exponential(0.5)
+            yield self.chance.exponential(self.options.publication_seconds)
             number, intent = self._intent(f"ns{self.chance.below(self.options.namespaces)}")
             publisher = SimPublisher(self, number, intent)
             self.publishers.append(publisher)
