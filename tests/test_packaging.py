@@ -377,8 +377,12 @@ def test_a_mistake_in_the_deployment_files_is_named(
 # ---------------------------------------------------------------------------------- nothing of elsewhere
 
 
-def test_continuous_integration_runs_the_two_recipes() -> None:
+def test_continuous_integration_runs_the_recipes() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert os.access(ROOT / "justw", os.X_OK)
-    assert [line for line in script.splitlines() if "justw" in line] == ["./justw lint", "./justw test"]
+    assert [line for line in script.splitlines() if "justw" in line] == [
+        "./justw lint",
+        "./justw test",
+        "./justw sim --seeds 2000",
+    ]
