@@ -324,6 +324,11 @@ class Fetcher:
             )
             return self._scheduler.statistics(), counters, self._write_behind.bytes_waiting
 
+    def clock_moved(self) -> None:
+        """Look at the clock again, if it is one that is set by hand."""
+        with self._lock:
+            self._alarm.notify_all()
+
     def close(self, timeout_seconds: float) -> None:
         """Fail what is waited for, break off what is being fetched, and finish what is being written,
         within the bound."""
