@@ -71,6 +71,11 @@ soak *args:
 sim *args:
     python -m tests.sim "$@"
 
+# Write docs/states.md anew from the tables of the core
+[group('develop')]
+states:
+    python -m tests.support.states > docs/states.md
+
 # Publish, serve, read back and compare, all on this machine, leaving nothing behind
 [group('develop')]
 demo *args:

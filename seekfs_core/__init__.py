@@ -10,6 +10,7 @@ What every part of it rests on:
 |---|---|
 | ``errors``  | everything that can go wrong: a tree of exceptions, and a closed set of store failures |
 | ``machine`` | the one shape of all machines |
+| ``states``  | the tables of states of all machines that have some |
 | ``names``   | what a namespace, a path, a key and HEAD may look like |
 | ``pages``   | what names a page, wherever it is cached |
 

@@ -14,6 +14,7 @@ import pytest
 from seekfs_io.cli.commands import seekfs
 from seekfs_io.config import as_table, load_config
 from seekfs_io.config_tree import SCHEMA, Config
+from tests.support import states
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = (ROOT / "docs" / "SPEC.md").read_text(encoding="utf-8")
@@ -129,9 +130,14 @@ def test_the_recipes_of_the_contract_are_in_the_justfile() -> None:
     justfile = (ROOT / "justfile").read_text(encoding="utf-8")
     rows = [line for line in section(SPEC, "## 6. Recipes").splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([a-z0-9-]+)[- A-Za-z]*`", row.split(" | ")[0])}
-    assert len(named) == 27
+    assert len(named) == 28
     for name in named:
         assert re.search(rf"^{name}\b.*:", justfile, re.MULTILINE), name
+
+
+def test_the_states_are_those_of_the_tables() -> None:
+    """``just states`` writes the page."""
+    assert (ROOT / "docs" / "states.md").read_text(encoding="utf-8") == states.page()
 
 
 def anchors(document: Path) -> set[str]:

@@ -5,6 +5,7 @@ A machine is found by its shape, so a new one fails here until it is listed.
 
 from __future__ import annotations
 
+import enum
 import importlib
 import pkgutil
 import random
@@ -31,6 +32,7 @@ from seekfs_core import (
     scan,
     segments,
     staging,
+    states,
     tier,
     uploads,
     writebehind,
@@ -499,3 +501,19 @@ def test_every_pair_of_the_table_is_walked_and_nothing_beside_it(monkeypatch: py
     }
     assert {what for _, what in GET_TRANSITIONS} == set(HAPPENINGS)
     assert {state for state, _ in GET_TRANSITIONS} == set(GetState) - {GetState.OVER}
+
+
+def test_every_table_of_states_is_on_the_page() -> None:
+    """Whatever maps a state and an event is found by its shape."""
+    listed = {id(each.table) for each in states.MACHINES}
+    found: dict[int, str] = {}
+    for module in pkgutil.walk_packages(seekfs_core.__path__, "seekfs_core."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, Mapping) and value:
+                first = next(iter(value))
+                if isinstance(first, tuple) and len(first) == 2 and isinstance(first[0], enum.Enum):
+                    landings = next(iter(value.values()))
+                    if any(isinstance(each, type(first[0])) for each in states.landings_of(landings)):
+                        found[id(value)] = f"{module.name}.{name}"
+    assert {name for key, name in found.items() if key not in listed} == set()
+    assert len(found) == len(states.MACHINES)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 from seekfs_core import (
     breaker,
@@ -29,8 +29,7 @@ from seekfs_core import (
     writebehind,
 )
 from seekfs_core.errors import FailureKind
-
-Table: TypeAlias = Mapping[tuple[Any, Any], Any]
+from seekfs_core.states import Table, landings_of
 
 TABLES: dict[str, Table] = {
     "GET": fetch_work.GET_TRANSITIONS,
@@ -87,13 +86,6 @@ def _word(value: object) -> str:
     return str(getattr(value, "name", None) or getattr(value, "__name__", None) or value)
 
 
-def _landings(value: Any) -> frozenset[Any]:
-    """Of a row, which may have other things beside them."""
-    if isinstance(value, tuple):
-        value = next(part for part in value if isinstance(part, frozenset))
-    return value if isinstance(value, frozenset) else frozenset((value,))
-
-
 @cache
 def message_name(message: type) -> str:
     """An event or an action, by a name for people."""
@@ -103,7 +95,7 @@ def message_name(message: type) -> str:
 def rows_of(name: str, table: Table) -> Iterable[str]:
     """Each row with each of its landings, by a name for people."""
     for (state, event), value in table.items():
-        for landing in _landings(value):
+        for landing in landings_of(value):
             yield f"{name}: {_word(state)}, {_word(event)} -> {_word(landing)}"
 
 
@@ -115,7 +107,7 @@ def count_rows(seen: Counter[str]) -> None:
     for name, table in TABLES.items():
         counted: dict[Any, Any] = {}
         for (state, event), value in table.items():
-            landings = _CountedLandings(_landings(value))
+            landings = _CountedLandings(landings_of(value))
             landings.row, landings.seen = f"{name}: {_word(state)}, {_word(event)}", seen
             counted[state, event] = (
                 tuple(landings if isinstance(part, frozenset) else part for part in value)
