@@ -47,9 +47,10 @@ class Machine:
     table: Table
 
     def rows(self) -> Iterator[Row]:
-        for (state, event), value in self.table.items():
-            kind: type[enum.Enum] = type(state)
-            order = list(kind)
+        """In the order of the states, and in that of the table for each; a table may be made of sets."""
+        kind: type[enum.Enum] = type(next(iter(self.table))[0])
+        order = list(kind)
+        for (state, event), value in sorted(self.table.items(), key=lambda row: order.index(row[0][0])):
             yield Row(state, _name(event), tuple(sorted(landings_of(value), key=order.index)))
 
 
