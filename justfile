@@ -61,6 +61,21 @@ format:
 bench *args:
     python -m benchmarks.cold_and_warm "$@"
 
+# What hedging does to the tail, and what it costs
+[group('develop')]
+bench-late *args:
+    python -m benchmarks.late_gets "$@"
+
+# The rate at which a store is asked that answers 503 for half a minute: just bench-storm --plot FILE.svg
+[group('develop')]
+bench-storm *args:
+    python -m benchmarks.storm "$@"
+
+# What recording a trace costs a read whose page is in RAM: just bench-warm --before DIR
+[group('develop')]
+bench-warm *args:
+    python -m benchmarks.warm_path "$@"
+
 # Everything at once for MINUTES, 30 by default: kills, faults, storms (docs/RELIABILITY.md): just soak 2
 [group('develop')]
 soak *args:
