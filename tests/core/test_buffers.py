@@ -273,3 +273,16 @@ def test_every_byte_is_in_one_account_and_what_is_held_stays(
         assert ledger.room_bytes + ledger.spare_bytes <= max(room_bytes_max, ledger.room_bytes)
         assert all(each.holders or each.in_l1 for each in there)
         assert {page for page in map(key, range(8)) if page in ledger} == set(found)
+
+
+def test_of_several_spare_buffers_of_one_length_one_is_taken() -> None:
+    ledger = ledger_for(0)
+    first, second = taken(ledger), taken(ledger)
+    for buffer in (first, second):
+        assert ledger.release(buffer)
+        assert ledger.keeps_spare(100)
+    assert ledger.spare_bytes == 200
+    assert ledger.take(100) == Supply(True)
+    assert ledger.spare_bytes == 100
+    assert ledger.take(100) == Supply(True)
+    assert ledger.spare_bytes == 0

@@ -9,9 +9,11 @@ import pytest
 
 from seekfs_core import errors
 from seekfs_core.errors import (
+    BadRequest,
     BudgetSpent,
     FailureKind,
     PageCorrupt,
+    Problem,
     SeekfsError,
     ShuttingDown,
     StoreAnswered,
@@ -19,6 +21,7 @@ from seekfs_core.errors import (
     StoreRefused,
     StoreTimeout,
     StoreUnavailable,
+    bug_of,
     check_can_be_bound,
     error_of,
     is_absence,
@@ -26,6 +29,7 @@ from seekfs_core.errors import (
     is_same_object,
     most_telling,
     refuses_conditions,
+    retry_after_of,
 )
 
 MEANINGS: dict[FailureKind, tuple[type[SeekfsError], int]] = {
@@ -152,3 +156,17 @@ def test_of_several_errors_the_one_that_says_most_is_raised() -> None:
     assert most_telling([stopped, bug, first, second]) is first
     assert most_telling([stopped, bug]) is bug
     assert most_telling([stopped]) is stopped
+
+
+def test_when_to_try_again_is_said_only_where_that_helps() -> None:
+    assert retry_after_of(BadRequest("no")) is None
+    assert retry_after_of(StoreUnavailable("away", retry_after=7)) == 7
+
+
+def test_a_bug_is_told_without_what_it_says() -> None:
+    told = bug_of(ValueError("a secret"))
+    assert (told.kind, told.detail) == (FailureKind.INTERNAL, "internal error: ValueError")
+
+
+def test_a_problem_says_where_and_what() -> None:
+    assert str(Problem("$.files[3].size", "is absent")) == "$.files[3].size: is absent"

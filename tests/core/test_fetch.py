@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 from attrs import evolve
 
-from seekfs_core.errors import FailureKind, StoreFailure
+from seekfs_core.errors import CeilingExceeded, FailureKind, StoreFailure
 from seekfs_core.fetch_messages import (
     BreakOffCall,
     BreakOffGet,
@@ -25,6 +25,7 @@ from seekfs_core.fetch_messages import (
     FailCall,
     FailPage,
     FetchAction,
+    FetchLimits,
     GetEnded,
     GetFailed,
     GetOpened,
@@ -570,3 +571,16 @@ def test_a_call_that_nobody_wants_is_not_started_nor_retried_nor_told() -> None:
     watched.feed(CallLeft(3))
     assert watched.is_idle
     assert watched.scheduler.next_deadline() is None
+
+
+def test_what_a_read_asks_for_ahead_leaves_room_for_others() -> None:
+    limits = FetchLimits(inflight_gets_max=1, room_bytes_max=100, coalesce_bytes=10, page_seconds_max=1.0)
+    assert limits.ahead_bytes == limits.reuse_bytes == 20
+    assert evolve(limits, room_bytes_max=40).ahead_bytes == 10
+
+
+def test_a_file_of_which_a_page_has_no_room_is_refused() -> None:
+    limits = FetchLimits(inflight_gets_max=1, room_bytes_max=9, coalesce_bytes=10, page_seconds_max=1.0)
+    with pytest.raises(CeilingExceeded, match="'a' has pages of 10 bytes"):
+        limits.check(source_of(2).file)
+    evolve(limits, room_bytes_max=10).check(source_of(2).file)

@@ -131,3 +131,8 @@ def test_what_is_remembered_is_one_buckets() -> None:
 )
 def test_two_spellings_of_an_address_are_one_server(one: str, other: str) -> None:
     assert server_at(one, "us-east-1") == server_at(other, "eu-west-1")
+
+
+def test_an_endpoint_that_is_no_address_is_what_it_is() -> None:
+    assert server_at("somewhere", "us-east-1") == "somewhere"
+    assert server_at(None, "us-east-1") == "aws:us-east-1"

@@ -12,6 +12,7 @@ from seekfs_core.budget import GetBudget
 from seekfs_core.errors import FailureKind, StoreFailure
 from seekfs_core.fetch_messages import (
     BreakOffGet,
+    Closing,
     DeliverPage,
     DiscardPage,
     GetEnded,
@@ -237,3 +238,10 @@ def test_a_page_that_takes_too_long_is_broken_off_whichever_of_the_two_brings_it
     late = [action for action in watched.feed(Tick(), 100.0 + 2e9) if isinstance(action, BreakOffGet)]
     assert {action.get for action in late} == {get.get, hedge.get}
     assert {action.failure.kind for action in late} == {FailureKind.TIMED_OUT}
+
+
+def test_at_the_end_both_requests_are_broken_off() -> None:
+    watched = used_to_speed()
+    get, hedge = late_get(watched)
+    broken_off = {each.get for each in watched.feed(Closing(), watched.now) if isinstance(each, BreakOffGet)}
+    assert broken_off == {get.get, hedge.get}

@@ -20,6 +20,7 @@ from seekfs_core.lookup import (
     PageLookup,
     WaitOver,
     is_asked_for,
+    is_failure_remembered,
     is_lacking,
     left_every_tier,
     looks_on_disk,
@@ -134,3 +135,12 @@ def test_giving_up_says_to_come_back() -> None:
 def test_what_is_under_way_or_nowhere_is_asked_for(in_ram: bool, on_disk: bool) -> None:
     assert is_lacking(is_under_way=True, in_ram=in_ram, on_disk=on_disk)
     assert is_lacking(is_under_way=False, in_ram=in_ram, on_disk=on_disk) is (not in_ram and not on_disk)
+
+
+@pytest.mark.parametrize("is_passing", [False, True])
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_failure_is_forgotten_where_it_may_pass_and_nobody_waited(
+    *, is_passing: bool, is_awaited: bool
+) -> None:
+    remembered = is_failure_remembered(is_passing=is_passing, is_awaited=is_awaited)
+    assert remembered == (not (is_passing and not is_awaited))

@@ -517,3 +517,12 @@ def test_every_table_of_states_is_on_the_page() -> None:
                         found[id(value)] = f"{module.name}.{name}"
     assert {name for key, name in found.items() if key not in listed} == set()
     assert len(found) == len(states.MACHINES)
+
+
+def test_the_rows_of_a_table_are_in_the_order_of_its_states() -> None:
+    for machine in states.MACHINES:
+        rows = list(machine.rows())
+        assert len(rows) == len(machine.table)
+        order = list(type(rows[0].state))
+        assert [order.index(row.state) for row in rows] == sorted(order.index(row.state) for row in rows)
+        assert all(row.landings and row.event for row in rows)

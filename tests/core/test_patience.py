@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from seekfs_core.fetch_messages import PageSource
 from seekfs_core.pages import file_key
-from seekfs_core.patience import PAGE_SECONDS_MIN, Patience, overdue_page, page_seconds
+from seekfs_core.patience import (
+    DISK_SECONDS_MAX,
+    PAGE_SECONDS_MIN,
+    Patience,
+    disk_seconds,
+    overdue_page,
+    page_seconds,
+)
 from tests.core.model_files import NS, blank_file
 
 
@@ -46,3 +53,16 @@ def test_of_a_page_it_says_which() -> None:
 def test_a_page_that_is_late_leaves_time_for_another_try() -> None:
     assert page_seconds(120.0) == 60.0
     assert page_seconds(0.2) == PAGE_SECONDS_MIN
+
+
+def test_a_disk_that_hangs_leaves_time_for_the_store() -> None:
+    assert disk_seconds(8.0) == 2.0
+    assert disk_seconds(1e9) == DISK_SECONDS_MAX
+
+
+def test_until_when_is_now_once_one_wait_was_too_long() -> None:
+    patience = Patience(10.0)
+    patience.begin(5.0)
+    assert patience.until(6.0) == 15.0
+    patience.spent("it")
+    assert patience.until(6.0) == 6.0

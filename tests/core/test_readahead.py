@@ -244,3 +244,9 @@ def test_a_window_that_the_plan_does_not_come_to_any_more_is_refused_and_changes
         runs.append(run)
     assert runs[0] == runs[1]
     assert runs[0]
+
+
+def test_news_of_a_window_that_nobody_looked_at_counts_for_nothing() -> None:
+    ahead = ReadAhead(plan_of(("a", 0, 10)), 10, 10)
+    (step,) = ahead.feed(WindowProbed(1000), 0.0)
+    assert step.pages == (0,)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from seekfs_core.errors import ContractViolation
+from seekfs_core.errors import ContractViolation, NoSuchFile, RangeNotSatisfiable
 from seekfs_core.staging import (
     FIRST,
     REPORTS,
@@ -15,7 +15,9 @@ from seekfs_core.staging import (
     PageStaging,
     Seen,
     StagingStep,
+    file_with_page,
 )
+from tests.core.model_files import blank_file, manifest_of
 
 WAY_TO: dict[StagingStep, tuple[Seen | Done, ...]] = {
     StagingStep.LOOK_ON_DISK: (),
@@ -72,3 +74,13 @@ def test_where_a_page_is_said_to_be(
         (step,) = staging.feed(outcomes[step], 0.0)
     assert step is report
     assert done.count(StagingStep.READ) == reads
+
+
+def test_a_page_is_one_of_a_file_of_the_version() -> None:
+    file = blank_file("a", 25, 10)
+    manifest = manifest_of(file)
+    assert file_with_page(manifest, "a", 2) == file
+    with pytest.raises(RangeNotSatisfiable, match="'a' has 3 pages in version .*, no page 3"):
+        file_with_page(manifest, "a", 3)
+    with pytest.raises(NoSuchFile):
+        file_with_page(manifest, "b", 0)

@@ -23,7 +23,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import seekfs_core
-from seekfs_core import fetch_messages, resolver_messages, tier
+from seekfs_core import fetch_messages, resolver_messages, tier, trace_encoding
 from seekfs_core.errors import FailureKind, NoSuchFile, SeekfsError, StoreFailure, TraceError
 from seekfs_core.fetch_messages import PageArrived, PageSource, PagesWanted
 from seekfs_core.machine import Tick
@@ -680,3 +680,18 @@ def test_random_goes_on_after_any_number_of_draws() -> None:
         generator.getrandbits(7)
     twin = twin_of(generator)
     assert [twin.random() for _ in range(5)] == [generator.random() for _ in range(5)]
+
+
+def test_a_set_of_things_without_an_order_is_in_that_of_their_texts() -> None:
+    """``None`` and a number cannot be compared, and the order of a set is nobody's business."""
+    assert trace_encoding._sorted({None, 3, "b"}) == sorted({None, 3, "b"}, key=repr)
+    assert trace_encoding._sorted({3, 1}) == [1, 3]
+
+
+def test_a_slot_that_this_record_names_is_not_given_away() -> None:
+    slots = trace_encoding._Slots(2)
+    things = [object(), object(), object(), object()]
+    assert [slots.put(thing, 1) for thing in things[:3]] == [0, 1, 2]
+    assert slots.put(things[3], 2) == 0
+    assert slots.find(things[0], 2) is None
+    assert slots.find(things[1], 2) == 1

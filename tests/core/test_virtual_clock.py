@@ -48,3 +48,13 @@ def test_time_stops_at_the_limit_and_does_not_go_back() -> None:
         clock.run_until(1.0)
     with pytest.raises(ContractViolation):
         clock.call_at(float("nan"), lambda: None)
+
+
+def test_what_is_cancelled_is_passed_over() -> None:
+    clock, said = VirtualClock(), list[str]()
+    clock.call_at(1.0, lambda: said.append("no")).cancel()
+    clock.call_at(2.0, lambda: said.append("yes"))
+    assert clock.run_next()
+    assert (said, clock.now) == (["yes"], 2.0)
+    clock.call_at(3.0, lambda: said.append("no")).cancel()
+    assert not clock.run_next()
