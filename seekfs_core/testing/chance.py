@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import MutableSequence, Sequence
-from math import exp, log, sqrt
+from math import exp, fsum, log, sqrt
 from typing import TypeVar
 
 from attrs import define
@@ -73,5 +73,6 @@ class Chance:
         ``spread`` is the standard deviation of the logarithm: 0 is always ``median``, 1 gives one in forty
         more than seven times that. The bell curve is an approximation, whose tails end.
         """
-        uniforms = sum(self.rng.random() for _ in range(_UNIFORMS))
+        # ``sum`` of floats came to be another one with Python 3.12.
+        uniforms = fsum(self.rng.random() for _ in range(_UNIFORMS))
         return median * exp(spread * (uniforms - _UNIFORMS / 2) * sqrt(12 / _UNIFORMS))

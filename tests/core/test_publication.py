@@ -494,6 +494,16 @@ def test_a_version_that_no_reader_would_take_is_not_sent() -> None:
     assert not [request for request in publisher.asked if isinstance(request, WriteManifest)]
 
 
+def test_at_the_last_version_there_is_conditions_are_proven_before_it_is_prepared() -> None:
+    machine = Publication(ns=NS, publication_id="p", policy=POLICY, rng=random.Random(1))
+    machine.feed(Begin(reads_first=True), 1.0)
+    machine.feed(HeadRead(names.VERSION_MAX, '"e"'), 1.0)
+    last = Manifest(ns=NS, version=names.VERSION_MAX, files={})
+    (probe,) = machine.feed(ManifestRead(names.VERSION_MAX, last), 1.0)
+    assert isinstance(probe, WriteProbe)
+    assert machine.state is State.PROBING_CREATE
+
+
 def test_a_version_that_cannot_be_read_back_may_be_ours() -> None:
     """Its creation was not answered, and what is there now is damaged: that is not to say that it failed."""
     publisher = Publisher(Bucket(), "p", change(("a", 1)))

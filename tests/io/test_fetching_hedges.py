@@ -6,8 +6,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Self
 
 import crc32c
 import msgspec
@@ -27,36 +25,22 @@ from seekfs_io.pages.memory import MemoryPageStore
 from seekfs_io.pages.ram import PageBuffer, RamPages
 from tests.core.model_files import NS, content_of, file_of
 from tests.io.planes import until
+from tests.io.scripted_body import ScriptedBody
 
 PAGE = 4096
 CONTENT = content_of("a", 2 * PAGE)
 PATIENCE_SECONDS = 30.0
 
 
-class Body:
+class Body(ScriptedBody):
     """Bytes of the object."""
 
     def __init__(self, start: int, stop: int) -> None:
-        self.key, self.size = "a", len(CONTENT)
-        self.etag: str | None = None
-        self.start, self.stop = start, stop
-        self._left = CONTENT[start:stop]
+        super().__init__("a", len(CONTENT), start, stop)
+        self.left = CONTENT[start:stop]
 
     def readinto(self, view: memoryview) -> int:
-        piece, self._left = self._left[: len(view)], self._left[len(view) :]
-        view[: len(piece)] = piece
-        return len(piece)
-
-    def abort(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+        return self.give(view)
 
 
 class GatedStore:
