@@ -35,11 +35,13 @@ from tests.support.dataset import MIB, File, manifest_of, some_bytes, write_data
 from tests.support.disk import used_bytes
 from tests.support.passthrough import PassThrough
 from tests.support.sampling import Sampler
+from tests.support.waiting import wait_until
 
 SEED: Final = 7
 KILLS: Final = 50
 LIVES_PER_DIRECTORY: Final = 10
-LIFE_SECONDS_MAX: Final = 0.5
+LIFE_BYTES_MAX: Final = 72 * MIB
+"""What is read at most between two kills. Not seconds: a busy machine would never come to reclaiming."""
 READERS: Final = 6
 L2_BYTES: Final = 24 * MIB
 KIB: Final = 1 << 10
@@ -183,7 +185,8 @@ def test_50_kills_at_random_moments(
                 pids = daemon.pids
             check_hits(daemon, ns, passthrough, published)
             readers.let_go()
-            threading.Event().wait(chance.uniform(0, LIFE_SECONDS_MAX))
+            enough = readers.bytes_compared + chance.uniform(0, LIFE_BYTES_MAX)
+            wait_until(lambda enough=enough: readers.bytes_compared >= enough, "enough is read")  # type: ignore[misc]
             for pid in daemon.pids:
                 os.kill(pid, signal.SIGKILL)
             daemon.kill()
