@@ -459,6 +459,8 @@ class PassThrough:
         if event is None:
             return
         with self._changed:
+            if not self._up:
+                raise _Closed  # Those that are held were let go of already.
             self._held.add(event)
             exchange.is_held = True
             self._changed.notify_all()

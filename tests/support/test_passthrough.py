@@ -11,6 +11,7 @@ import pytest
 from seekfs_core.errors import FailureKind
 from seekfs_io.objects.base import ObjectReader, ObjectStore, StoreError
 from tests.conftest import S3ConfigFactory, StoreFactory
+from tests.support import passthrough as passthrough_module
 from tests.support.objects import listed
 from tests.support.passthrough import Answer, Match, PassThrough, Plan
 
@@ -171,6 +172,18 @@ def test_down_refuses_and_up_serves_again(passthrough: PassThrough, through: Obj
     assert caught.value.failure.kind is FailureKind.UNREACHABLE
     passthrough.up()
     assert read_all(through.get(key)) == CONTENT
+
+
+def test_what_would_be_held_when_it_is_down_already_is_not(
+    passthrough: PassThrough, through: ObjectStore, key: str
+) -> None:
+    """The thread of an exchange may come to where it is held after those that are were let go of."""
+    assert read_all(through.get(key)) == CONTENT
+    (exchange,) = passthrough.gets(key=key)
+    passthrough.down()
+    with pytest.raises(passthrough_module._Closed):
+        passthrough._hold(exchange, threading.Event())
+    assert not exchange.is_held
 
 
 @pytest.fixture
