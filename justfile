@@ -50,6 +50,14 @@ lint:
     yamllint --strict .
     python deploy/check.py
 
+# Count which lines and branches of the core its own tests come to: all of them (pyproject.toml, tool.coverage)
+[group('develop')]
+coverage:
+    rm -f .coverage .coverage.*
+    python -P -m coverage run -m pytest -q -n auto --maxprocesses 4 --hypothesis-seed=0 tests/core
+    python -m coverage combine -q
+    python -m coverage report
+
 # Format the code, and fix what can be fixed by itself
 [group('develop')]
 format:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar, assert_never
 
 from attrs import define, field, frozen
 
@@ -200,6 +200,8 @@ class BufferLedger(Generic[BufferT]):
                     buffer.in_l1 = True
                 case Refuse(_, reason):
                     self.refusals[reason] += 1
+                case _:
+                    assert_never(action)
         self.pages_evicted += len(evicted)
         if not buffer.in_l1:
             return Offer(0, tuple(evicted))

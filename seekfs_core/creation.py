@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import enum
 import random
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from attrs import define, field, frozen
 
@@ -203,6 +203,8 @@ class ObjectCreation:
                 return self._do_write()
             case Tick():
                 return ()
+            case _:
+                assert_never(event)
 
     def _casts_doubt(self, failure: StoreFailure) -> bool:
         """Whether the object may be there although the write failed."""

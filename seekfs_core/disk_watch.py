@@ -203,3 +203,5 @@ class DiskWatch:
                     raise ContractViolation(f"call {call} is not under way")
             case Tick():
                 pass
+            case _:
+                assert_never(event)

@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, assert_never
 
 from attrs import field, frozen
 
@@ -316,6 +316,8 @@ def error_of(failure: StoreFailure, *, key: str, **context: Any) -> SeekfsError:
             return StoreRefused(where, **facts)
         case FailureKind.MISSING | FailureKind.PRECONDITION | FailureKind.BAD_ANSWER | FailureKind.CUT_SHORT:
             return StoreAnswered(where, **facts)
+        case _:
+            assert_never(failure.kind)
 
 
 def is_absence(failure: StoreFailure) -> bool:

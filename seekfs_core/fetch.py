@@ -48,6 +48,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from typing import assert_never
 
 from attrs import define, field
 
@@ -174,6 +175,8 @@ class FetchScheduler:
                 self._close(actions)
             case Tick():
                 pass
+            case _:
+                assert_never(event)
         self._now = now
         for read, page in self._waits.expired(now):
             actions.append(WaitExpired(read, page, self._is_asked(page)))

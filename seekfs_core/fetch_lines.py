@@ -71,11 +71,6 @@ class GetLines:
 
     def before(self, get: Get) -> tuple[int, int]:
         """How many GETs of its namespace start before it, and their bytes."""
-        count = length = 0
-        for lines in self._lines.values():
-            for other in lines.get(get.source.ns, ()):
-                if other is get:
-                    return count, length
-                count += 1
-                length += other.length
-        raise AssertionError("it is in no line")
+        of_its_ns = [other for lines in self._lines.values() for other in lines.get(get.source.ns, ())]
+        ahead = of_its_ns[: of_its_ns.index(get)]
+        return len(ahead), sum(other.length for other in ahead)

@@ -13,7 +13,7 @@ and so on, until the page is found (then nothing more is fed) or the action is `
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Final, assert_never
 
 from attrs import define, field, frozen
 
@@ -157,3 +157,5 @@ class PageLookup:
                 return LookupAction.LOOK_AT_HAND
             case NotAtHand():
                 return LookupAction.READ_BACK if self._looks < self.looks_max else LookupAction.GIVE_UP
+            case _:
+                assert_never(event)

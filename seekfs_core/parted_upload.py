@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import enum
 import random
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from attrs import define, field, frozen, validators
 
@@ -380,6 +380,8 @@ class PartedUpload:
                 return self._on_interruption()
             case Tick():
                 return self._on_tick()
+            case _:
+                assert_never(event)
 
     # --- sending ------------------------------------------------------------------------------------
 
@@ -420,6 +422,8 @@ class PartedUpload:
                 return self._abort()
             case PartedState.BACKING_OFF:
                 return ()
+            case _:
+                assert_never(self.state)
 
     # --- undoing ------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ How it is driven::
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from attrs import define, field, frozen
 
@@ -133,6 +133,8 @@ class ReadAhead:
                 if self._probing is not None:
                     self._probing.missing_bytes = missing_bytes
                     self._probing = None
+            case _:
+                assert_never(event)
         return self._look_ahead()
 
     def next_deadline(self) -> None:

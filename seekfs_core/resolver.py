@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from typing import assert_never
 
 from attrs import define, field
 
@@ -164,6 +165,8 @@ class ManifestResolver:
                 self._close(actions)
             case Tick():
                 pass
+            case _:
+                assert_never(event)
         self._lose_patience(actions)
         return tuple(actions)
 
@@ -397,13 +400,11 @@ class ManifestResolver:
             else:
                 self._answer_current(ns, waiter, actions)
         if ns.current is not None and ns.current.version == ns.floor:
-            self._serve(ns, actions)
+            self._serve(ns, ns.current, actions)
 
-    def _serve(self, ns: _Namespace, actions: list[ResolverAction]) -> None:
-        if ns.current is None or ns.name in self.pins:
-            return
+    def _serve(self, ns: _Namespace, current: Manifest, actions: list[ResolverAction]) -> None:
         if self._head_is_fresh(ns) and not self._is_stale(ns):
-            actions.append(ServeCurrent(ns.current, ns.head_at + self.head_ttl_seconds))
+            actions.append(ServeCurrent(current, ns.head_at + self.head_ttl_seconds))
 
     def _is_stale(self, ns: _Namespace) -> bool:
         return ns.head_error is not None or ns.gone
@@ -478,7 +479,7 @@ class ManifestResolver:
             if ns.current is not None:
                 self._keep(ns.current)
             ns.current = manifest
-            self._serve(ns, actions)
+            self._serve(ns, manifest, actions)
             if ns.head_error is not None:
                 self._say_served_on(ns, None, ns.head_error, actions)
             elif (error := next(filter(None, (waiter.instead_of for waiter in waiters)), None)) is not None:
@@ -558,7 +559,7 @@ class ManifestResolver:
                 self._answer_without(ns, waiter, final, actions)
         if ns.current is not None and version == ns.floor:
             self._say_served_on(ns, version, final, actions)
-            self._serve(ns, actions)
+            self._serve(ns, ns.current, actions)
 
     def _say_served_on(
         self, ns: _Namespace, instead_of: int | None, error: SeekfsError, actions: list[ResolverAction]

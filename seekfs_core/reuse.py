@@ -13,7 +13,7 @@ say what to do. ``NotKept`` where the page was not to be had any more, or never 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from attrs import define, field, frozen
 
@@ -92,6 +92,8 @@ class Reuse:
                 return ()
             case SliceRead(page, length):
                 return self._slice_read(page, length)
+            case _:
+                assert_never(event)
 
     def next_deadline(self) -> None:
         """Nothing here waits for time."""

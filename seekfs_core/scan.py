@@ -16,7 +16,7 @@ of ``Look``, or else of the oldest ``ReadWindow`` that has not been told of, unt
 from __future__ import annotations
 
 import enum
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from attrs import define, field, frozen, validators
 
@@ -169,6 +169,8 @@ class ObjectScan:
             case WindowRead():
                 changed = f"{self.key!r} changed while it was being read"
                 return self._fail(StoreAnswered(changed, key=self.key))
+            case _:
+                assert_never(event)
 
     @property
     def _windows_count(self) -> int:

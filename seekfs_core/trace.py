@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, assert_never
 from zlib import crc32
 
 import msgspec
@@ -337,6 +337,8 @@ class Replayer:
                 return None
             case Fed() | Refused():
                 return self._feed(record)
+            case _:
+                assert_never(record)
 
     def _feed(self, record: Fed | Refused) -> Difference | None:
         machine = self.live.get(record.machine)

@@ -222,11 +222,14 @@ PLAIN: Final = AS_IT_IS | {int}
 """A dictionary of nothing else is copied whole: a tier's may have a million pages."""
 
 
-def little_endian(numbers: array[int]) -> array[int]:
+IS_LITTLE_ENDIAN: Final = array("I", [1]).tobytes()[0] == 1
+
+
+def little_endian(numbers: array[int], is_machine_little: bool = IS_LITTLE_ENDIAN) -> array[int]:
     """CRCs as a file has them, from how this machine has them; or the reverse."""
     if numbers.typecode != "I":
         raise TraceError(f"an array of type {numbers.typecode!r} cannot be in a trace")
-    if array("I", [1]).tobytes()[0] == 1:
+    if is_machine_little:
         return numbers
     swapped = array("I", numbers)
     swapped.byteswap()

@@ -8,7 +8,7 @@ trace began.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, assert_never
 
 from attrs import define, field
 
@@ -79,6 +79,8 @@ class Timeline:
                 elif isinstance(record.event, Tick) and not actions:
                     return
                 yield from self._told(record, told, [text for _, text in actions])
+            case _:
+                assert_never(record)
 
     def _told(self, record: Fed | Refused, event: str, actions: list[str]) -> Iterator[str]:
         name = self._names.get(record.machine, f"machine {record.machine}")

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from attrs import define, field, frozen, validators
 
@@ -323,6 +323,8 @@ class Uploads:
                 return content_object_key(self.ns, event.sha256.hex())
             case KeyKind.PATH:
                 return file_object_key(self.ns, event.path)
+            case _:
+                assert_never(self.kind)
 
     def _check_sent(self, event: Sent, file: _File) -> None:
         if event.created and event.there.size != file.size:
@@ -352,6 +354,8 @@ class Uploads:
                 return self._finish(file, file.etag)
             case Compared():
                 return self._refuse_other_bytes(file)
+            case _:
+                assert_never(event)
 
     def _take(self, file: _File) -> UploadAction:
         if file.in_base is not None and file.in_base.storage_key != file.key:
@@ -420,6 +424,8 @@ class Uploads:
                 return Compare(file.path, file.key)
             case KeyKind.PATH:
                 return self._refuse_other_bytes(file)
+            case _:
+                assert_never(self.kind)
 
     def _finish(self, file: _File, etag: str | None) -> UploadAction:
         self._etags[file.key] = etag

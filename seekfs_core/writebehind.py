@@ -14,7 +14,7 @@ it is let go of as well.
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from attrs import define, field, frozen
 
@@ -129,6 +129,8 @@ class WriteBehind:
                 self._closing_until = until
             case Tick():
                 self._now = now
+            case _:
+                assert_never(event)
         if self._stalled(now) or (self._closing_until is not None and now >= self._closing_until):
             for key in self._queue:
                 del self._lengths[key]

@@ -164,3 +164,10 @@ def test_one_that_was_slow_long_ago_makes_room_for_one_that_is_slow_now() -> Non
     assert slow.slowest(now)[0] is longest
     assert kept not in slow.slowest(now)
     assert slow.slowest(now + KEPT_SECONDS) == []
+
+
+def test_one_that_waited_no_longer_than_the_others_of_now_is_not_kept() -> None:
+    slow = SlowReads()
+    every = [ended(slow, 5.0) for _ in range(SLOWEST_MAX)]
+    ended(slow, 5.0)
+    assert slow.slowest(20.0) == every

@@ -509,6 +509,18 @@ def test_all_requests_for_a_page_are_the_attempts_and_one_more_for_its_checksum(
             return
 
 
+def test_a_page_that_is_wrong_twice_fails_nobody_who_has_left() -> None:
+    watched = Watched.make()
+    (get,) = gets(watched.feed(PagesWanted(1, source_of(2), (0, 1)), 1.0))
+    bring(watched, get, [0, 1], wrong=True)
+    (again,) = gets(watched.feed(GetEnded(get.get)))
+    watched.feed(ReadLeft(1))
+    for page_id in (0, 1):
+        assert watched.feed(PageArrived(again.get, page_id, 99)) == (DiscardPage(again.get, page_id),)
+    assert watched.feed(GetEnded(again.get)) == ()
+    assert watched.is_idle
+
+
 def test_a_wrong_page_that_nobody_waits_for_is_not_asked_for_again() -> None:
     watched = Watched.make()
     (get,) = gets(watched.feed(PagesWanted(1, source_of(2), (0, 1)), 1.0))

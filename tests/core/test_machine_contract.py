@@ -50,11 +50,10 @@ from seekfs_core.fetch_messages import (
     GetOpened,
     PageArrived,
     PagesWanted,
-    ReadLeft,
     RoomReturned,
     RoomWanted,
 )
-from seekfs_core.fetch_work import GET_TRANSITIONS, Get, GetState
+from seekfs_core.fetch_work import GET_TRANSITIONS, GetState
 from seekfs_core.machine import Machine, Tick
 from seekfs_core.manifest import Manifest
 from seekfs_core.pages import PageKey
@@ -65,7 +64,6 @@ from seekfs_core.segment_layout import shares_of
 from tests.core.model_fetch import Watched
 from tests.core.model_files import blank_file, manifest_of
 from tests.core.test_fetch import gets, source_of
-from tests.core.test_fetch_simulated import simulate
 
 UNREACHABLE = StoreFailure(kind=FailureKind.UNREACHABLE, detail="down")
 BUSY = StoreFailure(kind=FailureKind.BUSY, detail="busy")
@@ -469,8 +467,8 @@ def test_what_a_driver_tells_of_a_get_lands_where_the_table_says_or_is_refused(
     assert (GetState.OVER if get is None else get.state) in GET_TRANSITIONS[state, what]
 
 
-def find_the_store_down() -> None:
-    """One GET is queued and one backs off when a probe fails."""
+def test_a_probe_that_fails_refuses_whatever_waits_for_its_turn() -> None:
+    """One GET is queued and one backs off when the store is found to be down."""
     policy = BreakerPolicy(failures_max=1, probe_seconds_initial=1.0)
     watched = Watched.make(breaker=policy, coalesce=10, backoff=5.0)
     (get,) = gets(watched.feed(PagesWanted(1, SOURCE, (1,)), 10.0))
@@ -482,23 +480,8 @@ def find_the_store_down() -> None:
     assert watched.is_idle
 
 
-def test_every_pair_of_the_table_is_walked_and_nothing_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    walked: set[tuple[GetState, str, GetState]] = set()
-    move = Get.move
-
-    def noted(get: Get, what: str, landing: GetState) -> None:
-        walked.add((get.state, what, landing))
-        move(get, what, landing)
-
-    monkeypatch.setattr(Get, "move", noted)
-    for seed in range(120):
-        simulate(random.Random(seed).randrange, 200)
-    scheduler = get_in(GetState.BACKING_OFF)
-    scheduler.feed(ReadLeft(1), 10.0)
-    find_the_store_down()
-    assert walked == {
-        (state, what, landing) for (state, what), landings in GET_TRANSITIONS.items() for landing in landings
-    }
+def test_the_table_of_a_get_has_every_state_and_every_happening() -> None:
+    """That each row is come to, and lands nowhere else, the simulator shows: ``tests/sim/reach.py``."""
     assert {what for _, what in GET_TRANSITIONS} == set(HAPPENINGS)
     assert {state for state, _ in GET_TRANSITIONS} == set(GetState) - {GetState.OVER}
 

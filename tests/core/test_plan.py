@@ -200,6 +200,15 @@ def test_windows_and_their_pages_are_those_of_the_bytes(data: st.DataObject, coa
         assert plan.pages_in_window(file, window, coalesce_bytes) == tuple(sorted(inside))
 
 
+def test_of_a_window_only_what_is_touched_is_asked_for() -> None:
+    manifest = manifest_of(blank_file("a", 100, 10))
+    plan = plan_read(manifest, [("a", 95, 5), ("a", 0, 5), ("a", 21, 20), ("a", 35, 1)], clip=False)
+    file = manifest.files["a"]
+    windows = [plan.pages_in_window(file, window, 50) for window in range(2)]
+    assert windows == [(0, 2, 3, 4), (9,)]
+    assert [plan.pages_in_window(file, window, 20) for window in range(5)] == [(0,), (2, 3), (4,), (), (9,)]
+
+
 @given(st.data())
 def test_pages_that_several_slices_touch_are_counted(data: st.DataObject) -> None:
     manifest, contents = data.draw(datasets())

@@ -124,6 +124,17 @@ def test_the_proof_may_come_before_the_change_and_is_not_repeated() -> None:
     assert bucket.puts[names.PROBE_KEY] == 1
 
 
+@pytest.mark.parametrize(("single_writer", "probes"), [(False, 3), (True, 0)])
+def test_there_is_nothing_to_prove_where_it_is_proven_or_nobody_asked_for_it(
+    single_writer: bool, probes: int
+) -> None:
+    publisher = Publisher(
+        Bucket(), "p", change(("a", 1)), single_writer=single_writer, reads_first=True, prove_first=True
+    )
+    assert publisher.published().version == 1
+    assert len([request for request in publisher.asked if isinstance(request, WriteProbe)]) == probes
+
+
 def test_where_objects_are_read_first_the_proof_comes_before_that() -> None:
     bucket = Bucket()
     publish(bucket, ("a", 1))
@@ -814,3 +825,33 @@ def test_the_same_events_give_the_same_actions() -> None:
         return publisher.asked
 
     assert asked() == asked()
+
+
+def test_a_head_that_lost_its_etag_while_it_was_moved_is_not_moved() -> None:
+    bucket = Bucket()
+    middle, last = Publisher(bucket, "middle", change(("a", 1))), Publisher(bucket, "last", change(("b", 2)))
+    for publisher in (middle, last):
+        while not isinstance(publisher.request, WriteHead):
+            publisher.step()
+    middle.published()
+    bucket.without_etags = True
+    error = last.error()
+    assert "HEAD has no ETag" in error.detail
+    assert error.context["committed"] is True
+    assert bucket.head() == 1
+
+
+def test_an_interruption_while_a_write_waits_for_its_next_try_leaves_it_to_that() -> None:
+    bucket = Bucket()
+    publisher = Publisher(bucket, "p", change(("a", 1)))
+    while not isinstance(publisher.request, WriteHead):
+        publisher.step()
+    publisher.step(Fate.BUSY)
+    publisher.step()
+    assert publisher.machine.state is State.BACKING_OFF
+    due = publisher.machine.next_deadline()
+    assert due is not None
+    assert publisher.machine.feed(Interrupted(), publisher.now) == ()
+    assert publisher.machine.state is State.BACKING_OFF
+    (request,) = publisher.machine.feed(Tick(), due)
+    assert isinstance(request, WriteHead)

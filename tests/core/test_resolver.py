@@ -19,7 +19,13 @@ from seekfs_core.errors import (
 )
 from seekfs_core.machine import Tick
 from seekfs_core.manifest import Manifest
-from seekfs_core.resolver import KEEPING_MAX, MANIFESTS_KEPT_MAX, WRONG_NAMES_MAX, ManifestResolver
+from seekfs_core.resolver import (
+    KEEPING_LATER_MAX,
+    KEEPING_MAX,
+    MANIFESTS_KEPT_MAX,
+    WRONG_NAMES_MAX,
+    ManifestResolver,
+)
 from seekfs_core.resolver_messages import (
     Closing,
     FetchManifest,
@@ -126,6 +132,27 @@ def test_a_disk_that_hangs_fills_memory_with_nothing_that_waits_for_it() -> None
         watched.feed(ManifestRead(manifest(version)))
     # Versions 5 and 6 were let go of since.
     assert watched.feed(KeepingEnded("dev", 1)) == (KeepManifest(manifest(KEEPING_MAX + 3)),)
+
+
+def test_of_those_that_wait_to_be_kept_the_oldest_are_let_go_of() -> None:
+    watched = make()
+    last = KEEPING_MAX + KEEPING_LATER_MAX + 1
+    watched.feed(Restored({"dev": last}))
+    for version in range(1, last + 1):
+        watched.feed(ResolveWanted(version, "dev", version))
+        watched.feed(NotKept("dev", version))
+        watched.feed(ManifestRead(manifest(version)))
+    assert watched.feed(Closing()) == ()
+    queue = watched.resolver._to_keep
+    assert [version for _, version in queue] == [*range(KEEPING_MAX + 2, last + 1)]
+
+
+def test_a_pin_that_was_never_read_is_no_current_version() -> None:
+    watched = make({"dev": 1, "other": 2})
+    watched.feed(ResolveWanted(1, "dev", None))
+    watched.feed(NotKept("dev", 1))
+    watched.feed(ManifestRead(V1))
+    assert watched.resolver.current_versions() == {"dev": V1}
 
 
 def test_an_old_version_that_was_fetched_is_kept_and_moves_no_head() -> None:
@@ -273,6 +300,17 @@ def test_a_pin_is_served_without_ever_reading_head() -> None:
     assert watched.feed(ManifestRead(V1)) == (ServeCurrent(V1, float("inf")), Resolved(1, V1, False))
     assert watched.feed(ResolveWanted(2, "dev", None), 1e9) == (Resolved(2, V1, False),)
     assert watched.resolver.current_versions() == {"dev": V1}
+
+
+def test_what_head_of_a_pinned_namespace_names_is_not_served_as_current() -> None:
+    watched = make({"dev": 1})
+    assert watched.feed(ResolveWanted(1, "dev", 2)) == (ReadHead("dev"),)
+    assert watched.feed(HeadRead("dev", 2)) == (ReadManifest("dev", 2),)
+    assert Resolved(1, V2, False) in watched.feed(ManifestRead(V2))
+    assert watched.feed(ResolveWanted(2, "dev", 3), 50.0) == (ReadHead("dev"),)
+    (refusal,) = watched.feed(HeadRead("dev", 2))
+    assert isinstance(refusal, NotResolved)
+    assert watched.feed(ResolveWanted(3, "dev", None)) == (ReadManifest("dev", 1),)
 
 
 def test_a_pin_survives_head_moving() -> None:

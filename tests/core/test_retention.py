@@ -274,6 +274,21 @@ def test_a_segment_is_worth_its_pages_that_were_hit_and_used_lately() -> None:
     assert disk.missed(key(5)) == 2
 
 
+def test_a_page_that_was_carried_over_is_worth_there_what_it_was_worth_before() -> None:
+    disk = DiskRetention()
+    for n in range(4):
+        disk.admitted(key(n), 1)
+    disk.moved(key(0), 2)  # never hit, so it makes no segment worth more
+    assert (disk.score(1), disk.score(2)) == ((0, 0), (0, 0))
+    for n in (1, 2, 3) * 4:
+        disk.hit(key(n))
+    assert disk.warm([key(0)]) == []
+    disk.moved(key(0), 3)  # not used lately, which moving does not change
+    assert disk.score(3) == (0, 0)
+    disk.hit(key(0))
+    assert disk.score(3) == (1, 13)
+
+
 # Judged on traces. The disk below does everything at once and never fails, so that what is
 # measured is the policy, segments and carrying over included.
 

@@ -270,6 +270,24 @@ def test_a_segment_with_readers_stays_claimed_and_its_newcomer_is_refused() -> N
     assert log.feed(PageOffered(key(3), PAGE), 0)[0] == OpenSegment(3, RECORD)
 
 
+def test_only_those_are_refused_that_waited_for_the_segment_that_is_held() -> None:
+    log = SegmentLog(small_shares(3, 1))
+    fill(log, range(3))
+    retired = {}
+    for n in (3, 4):
+        make_worth(log, n, range(3))
+        (retire,) = (
+            each for each in log.feed(PageOffered(key(n), PAGE), 0) if isinstance(each, RetireSegment)
+        )
+        retired[n] = retire.segment
+    assert retired[3] != retired[4]
+    assert log.feed(SegmentHeld(retired[3]), 0) == (Refuse(key(3), Refusal.BUSY),)
+    assert log.feed(SegmentDrained(retired[4]), 0) == (UnlinkSegment(retired[4]),)
+    opened, written = log.feed(SegmentUnlinked(retired[4]), 0)
+    assert isinstance(opened, OpenSegment)
+    assert written == WritePage(key(4), opened.segment, 0)
+
+
 def test_leased_segments_are_not_given_up() -> None:
     log = SegmentLog(small_shares(2, 1))
     fill(log, range(2))
@@ -356,6 +374,30 @@ def test_space_that_somebody_else_took_meanwhile_is_not_used_twice() -> None:
     assert key(1) in log
     assert log.feed(SegmentUnlinked(1), 0) == (OpenSegment(3, RECORD), WritePage(key(2), 3, 0))
     assert log.claimed_bytes == log.shares.ceiling_bytes
+
+
+def test_entries_that_somebody_else_took_meanwhile_are_not_used_twice() -> None:
+    log = SegmentLog(small_shares(4, 2, entries_max=4))
+    fill(log, range(4))
+    (retire, _) = log.feed(PageOffered(key(4), PAGE, is_probe=True), 0)  # There is room, and no entry.
+    assert isinstance(retire, RetireSegment)
+    for n in (5, 6):
+        assert log.feed(PageOffered(key(n), PAGE), 0)[-1] == WritePage(key(n), 3, (n - 5) * RECORD)
+    assert log.feed(SegmentDrained(1), 0) == (UnlinkSegment(1),)
+    assert log.feed(SegmentUnlinked(1), 0) == (Refuse(key(4), Refusal.BUSY),)
+
+
+def test_half_of_what_a_long_page_waits_for_is_not_kept_for_it() -> None:
+    log = SegmentLog(small_shares(4, 1))
+    fill(log, range(4))
+    first, _, second, _ = log.feed(PageOffered(key(9), 2 * PAGE, is_probe=True), 0)
+    assert isinstance(first, RetireSegment)
+    assert isinstance(second, RetireSegment)
+    for number in (first.segment, second.segment):
+        assert log.feed(SegmentDrained(number), 0) == (UnlinkSegment(number),)
+    assert log.feed(SegmentUnlinked(first.segment), 0) == ()
+    assert log.feed(PageOffered(key(8), PAGE, is_probe=True), 0)[-1] == WritePage(key(8), 5, 0)
+    assert log.feed(SegmentUnlinked(second.segment), 0) == (Refuse(key(9), Refusal.BUSY),)
 
 
 def test_the_index_is_never_asked_for_more_entries_than_it_has() -> None:

@@ -45,7 +45,7 @@ from seekfs_core.trace import (
     is_trace,
     replay,
 )
-from seekfs_core.trace_classes import CLASSES, SLOTS
+from seekfs_core.trace_classes import CLASSES, SLOTS, little_endian
 from seekfs_core.trace_decoding import Memory
 from seekfs_core.trace_encoding import Notes, taken, taken_machine, taken_whole
 from seekfs_core.trace_text import difference_of, shown
@@ -290,6 +290,22 @@ def test_what_is_not_the_cores_cannot_be_in_a_trace(thing: object) -> None:
         Notes().encode(["it", taken(thing)])
 
 
+@pytest.mark.parametrize("thing", [object(), 1 << 64, {object(): 1}])
+def test_what_was_never_taken_is_refused_when_it_is_encoded(thing: object) -> None:
+    with pytest.raises(TraceError, match="this cannot be in a trace"):
+        Notes().encode(["it", thing])
+
+
+def test_checksums_are_the_same_in_a_file_whatever_machine_it_is_of() -> None:
+    numbers = array("I", [1, 0xE3069283])
+    other = little_endian(numbers, is_machine_little=False)
+    assert list(other) == [0x01000000, 0x839206E3]
+    assert little_endian(other, is_machine_little=False) == numbers
+    assert little_endian(numbers, is_machine_little=True) is numbers
+    with pytest.raises(TraceError, match="'H'"):
+        little_endian(array("H", [1]))
+
+
 def test_a_class_of_somebody_else_with_a_name_of_ours_is_refused() -> None:
     class Mine(enum.Enum):
         A = 1
@@ -417,7 +433,8 @@ def test_the_bytes_of_a_file_are_what_they_were() -> None:
 def test_a_file_cut_anywhere_replays_up_to_there() -> None:
     edges = boundaries(TRACE)
     head = edges[0]
-    for length in range(len(TRACE)):
+    about_edges = {edge + by for edge in edges for by in (-1, 0, 1)}
+    for length in sorted({*range(0, len(TRACE), 7), *about_edges} & {*range(len(TRACE))}):
         if length < head:
             with pytest.raises(TraceError):
                 replay(TRACE[:length])
@@ -429,7 +446,7 @@ def test_a_file_cut_anywhere_replays_up_to_there() -> None:
 
 
 def test_a_bit_that_is_flipped_anywhere_is_noticed() -> None:
-    for at in range(0, len(TRACE), 3):
+    for at in range(0, len(TRACE), 7):
         damaged = bytearray(TRACE)
         damaged[at] ^= 1 << at % 8
         with pytest.raises(TraceError) as raised:
@@ -662,6 +679,10 @@ def test_what_is_shown_is_short_and_says_which() -> None:
     assert len(shown(Failed("x" * 10_000))) < 200
     assert len(shown(NoSuchFile("x" * 10_000))) < 200
     assert shown(manifest_of(file)).startswith("version")
+    plan = plan_read(manifest_of(file), [("a/b", 5, 1000), ("a/b", 0, 3)], clip=False)
+    assert shown(plan) == "a plan of 2 ranges, 1003 bytes"
+    assert shown(b"\xab\xcd") == "abcd"
+    assert shown(bytes(32)) == "0000000000000000… (32 bytes)"
 
 
 def test_a_replayer_gives_what_it_replays() -> None:

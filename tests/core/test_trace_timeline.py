@@ -23,6 +23,7 @@ from seekfs_core.fetch_messages import (
 from seekfs_core.hedge import HedgePolicy
 from seekfs_core.machine import Tick
 from seekfs_core.pages import page_key
+from seekfs_core.tier import Failed, TierHealth
 from seekfs_core.trace import Begun, TraceReader, TraceWriter
 from seekfs_core.trace_encoding import taken_machine
 from seekfs_core.trace_timeline import Timeline
@@ -134,3 +135,28 @@ def test_trouble_is_told_too() -> None:
         assert any(expected in line for line in lines), (expected, lines)
     # The time alone is not worth a line where nothing came of it.
     assert sum("time has passed" in line for line in lines) == 2
+
+
+def test_machines_other_than_the_scheduler_are_told_as_they_are() -> None:
+    writer = TraceWriter()
+    pieces = [writer.begin(Begun(seekfs="0", monotonic=10.0, unix=0.0))]
+    health = TierHealth()
+    pieces.append(writer.born(1, "reading the disk", taken_machine(health)))
+    pieces.append(writer.fed(1, 11.0, Failed("full"), health.feed(Failed("full"), 11.0)))
+    assert told(b"".join([*pieces, writer.end()])) == [
+        "    1.000000  reading the disk: Failed(reason='full')",
+        "                TurnedOff(reason='full', probe_in_seconds=1.0)",
+    ]
+
+
+def test_a_page_that_came_before_anybody_waited_for_it_made_nobody_wait() -> None:
+    watched = Watched.make(coalesce=20, room=40, attempts=2, backoff=1.0, inflight=1)
+    data = recorded(
+        watched,
+        (11.0, PagesWanted(1, SOURCE, (0,))),
+        (11.0, GetOpened(1, None, 90)),
+        (12.0, PageArrived(1, 0, 0)),
+        (12.0, GetEnded(1)),
+    )
+    (line,) = (line for line in told(data) if "is there" in line)
+    assert line.endswith(f"page 0 of {FILE} is there, for reads 1")

@@ -44,6 +44,15 @@ def test_as_many_are_written_at_once_as_there_are_writers_and_the_rest_waits_in_
     assert behind.bytes_waiting == 0
 
 
+def test_a_page_is_under_way_until_its_write_has_ended() -> None:
+    behind = WriteBehind(1)
+    behind.feed(PageVerified(A, 10), 0)
+    behind.feed(PageVerified(B, 10), 0)
+    assert (A in behind, B in behind, C in behind) == (True, True, False)
+    behind.feed(WriteEnded(A), 1)
+    assert (A in behind, B in behind) == (False, True)
+
+
 def test_a_slow_disk_is_waited_for() -> None:
     behind = WriteBehind(1, stall_seconds=5)
     behind.feed(PageVerified(A, 10), 0)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from types import ModuleType
 from typing import Any, get_args
 
 from seekfs_core import (
@@ -99,11 +101,13 @@ def rows_of(name: str, table: Table) -> Iterable[str]:
             yield f"{name}: {_word(state)}, {_word(event)} -> {_word(landing)}"
 
 
-def count_rows(seen: Counter[str]) -> None:
-    """From now on count in ``seen`` which rows the machines of this process look up.
+@contextmanager
+def rows_counted(seen: Counter[str]) -> Iterator[None]:
+    """Count in ``seen`` which rows the machines of this process look up meanwhile.
 
     The tables are replaced by ones that count, in every module that has them under a name.
     """
+    replaced: list[tuple[ModuleType, str, Table]] = []
     for name, table in TABLES.items():
         counted: dict[Any, Any] = {}
         for (state, event), value in table.items():
@@ -119,6 +123,12 @@ def count_rows(seen: Counter[str]) -> None:
                 for attribute, held in list(vars(module).items()):
                     if held is table:
                         setattr(module, attribute, counted)
+                        replaced.append((module, attribute, table))
+    try:
+        yield
+    finally:
+        for module, attribute, table in replaced:
+            setattr(module, attribute, table)
 
 
 def expected() -> list[str]:

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from attrs import define, field, frozen
 
-from tests.sim.reach import count_rows
+from tests.sim.reach import rows_counted
 from tests.sim.world import simulate
 
 CHUNK = 20
@@ -41,17 +41,15 @@ class Tally:
         self.failures += other.failures
 
 
-_rows: Counter[str] = Counter()
-
-
-def _begin() -> None:
-    count_rows(_rows)
-
-
 def _some(seeds: range) -> Tally:
-    """Simulate these, and go on after one that fails."""
     tally = Tally()
-    _rows.clear()
+    with rows_counted(tally.seen):
+        _simulate(seeds, tally)
+    return tally
+
+
+def _simulate(seeds: range, tally: Tally) -> None:
+    """Go on after one that fails."""
     for seed in seeds:
         tally.seeds += 1
         try:
@@ -62,15 +60,12 @@ def _some(seeds: range) -> Tally:
             tally.reads.append(world.reads_begun)
             tally.seen += world.seen
             tally.seen += Counter({f"fault: {kind}": count for kind, count in world.store.faults_met.items()})
-    tally.seen += _rows
-    return tally
 
 
 def tallies(seeds: range, jobs: int) -> Iterator[Tally]:
     chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
     if jobs == 1:
-        _begin()
         yield from map(_some, chunks)
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(_some, chunks)
