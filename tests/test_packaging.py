@@ -384,5 +384,6 @@ def test_continuous_integration_runs_the_recipes() -> None:
     assert [line for line in script.splitlines() if "justw" in line] == [
         "./justw lint",
         "./justw test",
-        "./justw coverage", "./justw sim --seeds 2000",
+        "./justw coverage",
+        "./justw sim --seeds 2000",
     ]
