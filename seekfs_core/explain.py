@@ -118,6 +118,11 @@ class ReadNotes:
     _bytes_read: int = field(default=0, init=False)
 
     @property
+    def is_remembered(self) -> bool:
+        """Whether it is of interest to ``SlowReads``: it waited, or failed."""
+        return bool(self._waited or self.failures)
+
+    @property
     def seconds_waited(self) -> float:
         """How long it waited for anything but its client."""
         return sum(self._waited.values())

@@ -355,13 +355,15 @@ class DataPlane:
 
     def _count(self, plan: ReadPlan, read: ReadCounters, notes: ReadNotes) -> None:
         with self._lock:
-            self._slow.ended(notes, self._clock())
+            if notes.is_remembered:
+                self._slow.ended(notes, self._clock())
             counters = self._counters.get(plan.manifest.ns)
             if counters is None:
                 counters = self._counters[plan.manifest.ns] = _NamespaceCounters()
             for tier in TIERS:
-                counters.pages_from[tier] += read.pages_from[tier]
-                counters.bytes_from[tier] += read.bytes_from[tier]
+                if nbytes := read.bytes_from[tier]:
+                    counters.pages_from[tier] += read.pages_from[tier]
+                    counters.bytes_from[tier] += nbytes
             for path in read.paths:
                 counters.reads_by_path[path] = counters.reads_by_path.get(path, 0) + 1
             counters.reads_by_path = still_counted(counters.reads_by_path)

@@ -161,14 +161,22 @@ class ReadStream:
             return
         self._closed = True
         self.notes.ended(time.monotonic(), sum(self.counters.bytes_from.values()))
+        try:
+            self._let_go()
+        finally:
+            try:
+                if self._read is not None or self._disk_lease is not None:  # Of one that missed.
+                    self._leave()
+            finally:
+                self._setting.finished(self._plan, self.counters, self.notes)
+
+    def _leave(self) -> None:
         with contextlib.ExitStack() as steps:  # Last in, first out; each whatever the others raise.
-            steps.callback(self._setting.finished, self._plan, self.counters, self.notes)
             if self._read is not None:
                 steps.callback(self._setting.fetcher.leave, self._read)
             steps.callback(self._drop_scratch)
             steps.callback(self._drop_at_hand)
             steps.callback(self._leave_disk)
-            steps.callback(self._let_go)
 
     def __enter__(self) -> Self:
         return self
@@ -182,43 +190,40 @@ class ReadStream:
 
     def _pieces(self, item_start: int, item_stop: int) -> Iterator[memoryview]:
         try:
-            yield from self._slices(item_start, item_stop)
+            bytes_from = self.counters.bytes_from
+            self._release_piece()  # Of an item that was not read to its end.
+            self._leave_disk()
+            for _, file, page_id, start, stop in self._plan.slices(item_start, item_stop):
+                key = page_key(self._file_keys.get(file.path) or self._file_key(file), page_id)
+                buffer = self._current
+                if key != self._current_key or buffer is None:
+                    self._let_go()
+                    self.counters.paths.add(file.path)
+                    buffer = self._at_hand(key)
+                    if buffer is None:
+                        lease = self._lease(file, key, page_id)
+                        if lease is not None and not reads_whole_page(
+                            verified=lease.verified, slice_bytes=stop - start, page_bytes=lease.length
+                        ):
+                            yield from self._from_disk_window(lease, file, key, page_id, start, stop)
+                            if self._reuse is not None:
+                                self._keep_at_hand(self._reuse, file, page_id, lease.length)
+                            continue
+                        buffer = self._absent(lease, file, key, page_id)
+                    self._count_page(key, file, page_id)
+                    self._current, self._current_key = buffer, key
+                    if self._ahead is not None:
+                        self._look_ahead(file, page_id)
+                bytes_from[self._tier] += stop - start
+                piece = self._piece = buffer.view[start:stop]
+                yield piece
+                piece.release()
+                self._piece = None
+                if self._reuse is not None:
+                    self._keep_at_hand(self._reuse, file, page_id, buffer.length)
         except SeekfsError as error:
             self.notes.failed(error)
             raise
-
-    def _slices(self, item_start: int, item_stop: int) -> Iterator[memoryview]:
-        bytes_from = self.counters.bytes_from
-        self._release_piece()  # Of an item that was not read to its end.
-        self._leave_disk()
-        for _, file, page_id, start, stop in self._plan.slices(item_start, item_stop):
-            key = page_key(self._file_keys.get(file.path) or self._file_key(file), page_id)
-            buffer = self._current
-            if key != self._current_key or buffer is None:
-                self._let_go()
-                self.counters.paths.add(file.path)
-                buffer = self._at_hand(key)
-                if buffer is None:
-                    lease = self._lease(file, key, page_id)
-                    if lease is not None and not reads_whole_page(
-                        verified=lease.verified, slice_bytes=stop - start, page_bytes=lease.length
-                    ):
-                        yield from self._from_disk_window(lease, file, key, page_id, start, stop)
-                        if self._reuse is not None:
-                            self._keep_at_hand(self._reuse, file, page_id, lease.length)
-                        continue
-                    buffer = self._absent(lease, file, key, page_id)
-                self._count_page(key, file, page_id)
-                self._current, self._current_key = buffer, key
-                if self._ahead is not None:
-                    self._look_ahead(file, page_id)
-            bytes_from[self._tier] += stop - start
-            piece = self._piece = buffer.view[start:stop]
-            yield piece
-            piece.release()
-            self._piece = None
-            if self._reuse is not None:
-                self._keep_at_hand(self._reuse, file, page_id, buffer.length)
 
     def _count_page(self, key: PageKey, file: FileEntry, page_id: int) -> None:
         """A page was found in ``_tier``; slices of one page in a row count it once."""

@@ -130,6 +130,7 @@ def ended(slow: SlowReads, seconds: float, now: float = 20.0, *, fails: bool = F
         told.waited(WaitCause.STORE, seconds)
     if fails:
         told.failed(StoreUnavailable("down"))
+    assert told.is_remembered == bool(seconds or fails)
     slow.ended(told, now)
     return told
 
