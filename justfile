@@ -94,6 +94,16 @@ soak *args:
 sim *args:
     python -m tests.sim "$@"
 
+# Put each of the wrong edits of tests/planted/bugs into a copy, and show which tests catch it: docs/planted-bugs.md
+[group('develop')]
+planted-bugs *args:
+    python -m tests.planted "$@"
+
+# Draw 200 wrong edits of the core at random, and show which are caught: docs/mutants.md
+[group('develop')]
+mutants *args:
+    python -m tests.planted.mutants "$@"
+
 # Write docs/states.md anew from the tables of the core
 [group('develop')]
 states:

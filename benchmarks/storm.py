@@ -155,7 +155,7 @@ def draw(rates: Rates, path: Path) -> None:
     axes.set_xlabel("seconds")
     axes.set_ylabel("requests a second, at the store")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower left")
+    axes.legend(loc="center")
     figure.savefig(path)
 
 

@@ -130,7 +130,7 @@ def test_the_recipes_of_the_contract_are_in_the_justfile() -> None:
     justfile = (ROOT / "justfile").read_text(encoding="utf-8")
     rows = [line for line in section(SPEC, "## 6. Recipes").splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([a-z0-9-]+)[- A-Za-z]*`", row.split(" | ")[0])}
-    assert len(named) == 32
+    assert len(named) == 34
     for name in named:
         assert re.search(rf"^{name}\b.*:", justfile, re.MULTILINE), name
 

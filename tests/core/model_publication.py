@@ -104,6 +104,7 @@ class Bucket:
     ignores_none_match: bool = False
     ignores_match: bool = False
     refuses_conditions: bool = False
+    refuses_match: bool = False
     without_etags: bool = False
 
     def serve(self, request: Request) -> Event:
@@ -130,7 +131,10 @@ class Bucket:
                 return self._put(key, body, create_only=create_only, if_match=if_match)
 
     def _put(self, key: str, value: object, *, create_only: bool, if_match: str | None) -> Event:
-        if (create_only or if_match is not None) and self.refuses_conditions:
+        is_refused = (create_only and self.refuses_conditions) or (
+            if_match is not None and (self.refuses_conditions or self.refuses_match)
+        )
+        if is_refused:
             failure = StoreFailure(kind=FailureKind.BAD_ANSWER, detail="501 NotImplemented", status=501)
             return StoreFailed(failure)
         there = self.objects.get(key)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seekfs_core.budget import BudgetState, GetBudget, RequestKind, is_charged
+from tests.core.strategies import long_lists
 
 ROUNDING = 1e-4
 """Requests: what adding up intervals may be off by. At 4e6 seconds a float has steps of 5e-10 s, which at
@@ -32,7 +33,7 @@ def most_over_the_limit(budget: GetBudget, starts: list[float]) -> float:
     return worst
 
 
-@given(budgets, starts_of_time, st.lists(st.tuples(st.floats(0, 3), st.integers(0, 5), st.booleans())))
+@given(budgets, starts_of_time, long_lists(st.tuples(st.floats(0, 3), st.integers(0, 5), st.booleans()), 30))
 def test_no_window_has_more_than_rate_times_t_plus_burst_also_over_restarts(
     budget: GetBudget, now: float, steps: list[tuple[float, int, bool]]
 ) -> None:
@@ -50,7 +51,7 @@ def test_no_window_has_more_than_rate_times_t_plus_burst_also_over_restarts(
     assert most_over_the_limit(budget, starts) <= ROUNDING
 
 
-@given(budgets, starts_of_time, st.lists(st.floats(0, 3), max_size=40))
+@given(budgets, starts_of_time, long_lists(st.floats(0, 3), 40))
 def test_places_in_line_keep_the_bound_too(budget: GetBudget, now: float, waits: list[float]) -> None:
     state = budget.empty(now)
     starts: list[float] = []
@@ -64,7 +65,7 @@ def test_places_in_line_keep_the_bound_too(budget: GetBudget, now: float, waits:
     assert most_over_the_limit(budget, starts) <= ROUNDING
 
 
-@given(budgets, st.lists(st.floats(0, 3), max_size=30))
+@given(budgets, long_lists(st.floats(0, 3), 24))
 def test_nothing_that_the_bound_allows_is_kept_back(budget: GetBudget, waits: list[float]) -> None:
     """As many start as could: one more at any moment would be one too many, or too early after the start."""
     now = 0.0

@@ -13,6 +13,7 @@ from seekfs_core.buffers import BufferLedger, Offer, PageAccount, Supply
 from seekfs_core.errors import ContractViolation
 from seekfs_core.pages import PageKey
 from seekfs_core.retention import PAGE_OVERHEAD_BYTES, RamRetention, Refusal, ram_charge
+from tests.core.strategies import long_lists
 
 Ledger = BufferLedger[PageAccount]
 
@@ -224,7 +225,7 @@ STEPS = st.tuples(
 )
 
 
-@given(st.integers(0, 6000), st.integers(0, 4000), st.lists(STEPS, max_size=60))
+@given(st.integers(0, 6000), st.integers(0, 4000), long_lists(STEPS, 60))
 def test_every_byte_is_in_one_account_and_what_is_held_stays(
     l1_bytes_max: int, room_bytes_max: int, steps: list[tuple[str, int, int]]
 ) -> None:

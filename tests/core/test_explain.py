@@ -21,6 +21,7 @@ from seekfs_core.explain import (
     note_of,
 )
 from seekfs_core.fetch_messages import GetReason, StartGet
+from tests.core.strategies import long_lists
 from tests.core.test_fetch import source_of
 
 SOURCE = source_of(9)
@@ -135,7 +136,7 @@ def ended(slow: SlowReads, seconds: float, now: float = 20.0, *, fails: bool = F
     return told
 
 
-@given(st.lists(st.integers(0, 50), max_size=100))
+@given(long_lists(st.integers(0, 50), 100))
 def test_the_ones_that_waited_longest_are_kept_longest_first(waits: list[int]) -> None:
     slow = SlowReads()
     for seconds in waits:

@@ -15,11 +15,12 @@ from seekfs_core.heads import (
     server_in,
 )
 from seekfs_core.names import VERSION_MAX
+from tests.core.strategies import long_lists
 
 NAMES = st.sampled_from("abcdef")
 
 
-@given(st.lists(st.tuples(NAMES, st.integers(1, 9))))
+@given(long_lists(st.tuples(NAMES, st.integers(1, 9)), 30))
 def test_a_version_never_goes_back_whatever_the_order_of_the_news(news: list[tuple[str, int]]) -> None:
     known = KnownHeads()
     for ns, version in news:
@@ -30,8 +31,8 @@ def test_a_version_never_goes_back_whatever_the_order_of_the_news(news: list[tup
     assert list(known.versions().values()) == [known.versions()[ns] for ns in known.versions()]
 
 
-news_of_any = st.lists(
-    st.tuples(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True), st.integers(1, VERSION_MAX))
+news_of_any = long_lists(
+    st.tuples(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True), st.integers(1, VERSION_MAX)), 8
 )
 
 

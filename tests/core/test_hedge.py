@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seekfs_core.budget import GetBudget
@@ -31,6 +31,7 @@ from seekfs_core.machine import Tick
 from seekfs_core.namespace_budgets import NamespaceBudget
 from seekfs_core.pages import page_key
 from tests.core.model_fetch import Watched
+from tests.core.strategies import long_lists
 from tests.core.test_fetch import bring, failure, gets, source_of
 
 LATE = 0.2
@@ -40,7 +41,8 @@ SOURCE = source_of(1000)
 # --- when it is late ------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(0, 1000), min_size=1, max_size=700), st.floats(0, 2))
+@settings(max_examples=25)
+@given(long_lists(st.floats(0, 1000), 600).filter(bool), st.floats(0, 2))
 def test_late_is_between_the_95th_and_the_99th_percentile_of_the_latest(
     times: list[float], seconds_min: float
 ) -> None:

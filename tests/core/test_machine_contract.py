@@ -61,6 +61,18 @@ from seekfs_core.plan import plan_read
 from seekfs_core.publication_protocol import Begin, Packed
 from seekfs_core.retry import RetryPolicy
 from seekfs_core.segment_layout import shares_of
+from tests.core import (
+    test_breaker,
+    test_creation,
+    test_lookup,
+    test_parted_upload,
+    test_publication,
+    test_scan,
+    test_segments,
+    test_staging,
+    test_tier,
+    test_uploads,
+)
 from tests.core.model_fetch import Watched
 from tests.core.model_files import blank_file, manifest_of
 from tests.core.test_fetch import gets, source_of
@@ -500,6 +512,26 @@ def test_every_table_of_states_is_on_the_page() -> None:
                         found[id(value)] = f"{module.name}.{name}"
     assert {name for key, name in found.items() if key not in listed} == set()
     assert len(found) == len(states.MACHINES)
+
+
+WALKED = {
+    "fetch_work": test_what_a_driver_tells_of_a_get_lands_where_the_table_says_or_is_refused,
+    "breaker": test_breaker.test_every_row_of_the_table_is_walked_and_nothing_beside_it,
+    "lookup": test_lookup.test_every_pair_of_action_and_outcome_is_in_the_table_or_refused,
+    "tier": test_tier.test_every_event_lands_where_the_table_says,
+    "segment_work": test_segments.test_an_event_is_taken_exactly_where_the_table_has_it,
+    "staging": test_staging.test_every_pair_of_step_and_outcome_is_in_the_table_or_refused,
+    "publication_protocol": test_publication.test_every_state_is_reached_and_every_pair_is_legal_or_refused,
+    "creation": test_creation.test_every_event_lands_where_the_table_says_or_is_refused,
+    "parted_upload": test_parted_upload.test_every_event_lands_where_the_table_says_or_is_refused,
+    "uploads": test_uploads.test_every_event_lands_where_the_table_says_or_is_refused,
+    "scan": test_scan.test_every_event_lands_where_the_table_says_or_is_refused,
+}
+"""Who walks over every pair of a state and an event, by the module of the table."""
+
+
+def test_every_table_is_walked_by_somebody() -> None:
+    assert [*WALKED] == [machine.module for machine in states.MACHINES]
 
 
 def test_the_rows_of_a_table_are_in_the_order_of_its_states() -> None:

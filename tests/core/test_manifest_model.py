@@ -132,7 +132,7 @@ def edited(draw: st.DrawFn) -> Tree:
             case "next" if type(holder[key]) is int:
                 holder[key] += draw(st.sampled_from([-1, 1]))
             case _:
-                holder[key] = draw(st.sampled_from(ODD))
+                holder[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
     return tree
 
 
@@ -140,7 +140,7 @@ ONE_PAGE = Facts("a", 10, "ab" * 32, ((10, 7),), "k", None, None)
 HEAD = {"version": 1, "created_at": 0, "parents": [], "tombstones": [], "publication_id": ""}
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=400)
 @given(edited())
 @example(tree_of([ONE_PAGE, ONE_PAGE], **HEAD))
 @example({**HEAD, "files": [{**tree_of([ONE_PAGE], **HEAD)["files"][0], "size": 11}]})

@@ -22,6 +22,7 @@ from seekfs_core.machine import Tick
 from seekfs_core.namespace_budgets import NamespaceAccounts, NamespaceBudget
 from seekfs_core.pages import page_key
 from tests.core.model_fetch import Watched
+from tests.core.strategies import long_lists
 from tests.core.test_fetch import runs, source_of
 
 SLOW = NamespaceBudget(requests=GetBudget(1.0, 1))
@@ -39,7 +40,7 @@ def watched_with(budget: NamespaceBudget, coalesce: int = 10) -> Watched:
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 3), st.integers(0, 60)), max_size=60),
+    long_lists(st.tuples(st.floats(0, 3), st.integers(0, 60)), 50),
     st.one_of(st.none(), st.tuples(st.sampled_from([0.5, 2.0]), st.integers(1, 4))),
     st.one_of(st.none(), st.tuples(st.sampled_from([5.0, 20.0]), st.integers(1, 50))),
 )

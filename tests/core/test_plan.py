@@ -21,6 +21,7 @@ from tests.core.model_files import (
     items_of,
     manifest_of,
 )
+from tests.core.strategies import long_lists
 
 
 def read_naively(
@@ -68,7 +69,9 @@ def test_clipped_ranges_are_cut_at_the_end_of_their_file_and_bad_items_spoil_not
 ) -> None:
     manifest, contents = data.draw(datasets())
     paths = st.sampled_from([*sorted(contents), "missing"])
-    items: list[Item] = data.draw(st.lists(st.tuples(paths, st.integers(0, 500), st.integers(0, 2**63 - 1))))
+    items: list[Item] = data.draw(
+        long_lists(st.tuples(paths, st.integers(0, 500), st.integers(0, 2**63 - 1)), 12)
+    )
     plan = plan_read(manifest, items, clip=True)
     assert len(plan.extents) == len(items)
     wanted = []

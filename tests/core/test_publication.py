@@ -66,6 +66,7 @@ from tests.core.model_publication import (
     publish,
     published,
 )
+from tests.core.strategies import long_lists
 
 # --- one publisher --------------------------------------------------------------------------------
 
@@ -156,6 +157,7 @@ def test_where_objects_are_read_first_the_proof_comes_before_that() -> None:
         ("ignores_none_match", "ignores If-None-Match"),
         ("ignores_match", "ignores If-Match"),
         ("refuses_conditions", "501 NotImplemented"),
+        ("refuses_match", "501 NotImplemented"),
     ],
 )
 def test_a_store_without_conditions_is_refused(fault: str, what: str, probe_there: bool) -> None:
@@ -168,6 +170,17 @@ def test_a_store_without_conditions_is_refused(fault: str, what: str, probe_ther
     assert what in error.detail
     assert "--single-writer" in error.detail
     assert set(bucket.objects) <= {names.PROBE_KEY}
+
+
+def test_a_probe_of_if_match_that_has_no_answer_yet_is_made_again() -> None:
+    busy = Publisher(Bucket(), "p", change(("a", 1)))
+    while not (isinstance(busy.request, WriteProbe) and busy.request.if_match):
+        busy.step()
+    for _ in range(2):
+        busy._take(busy.machine.feed(failed(FailureKind.BUSY), busy.now))
+        assert busy.machine.state is State.BACKING_OFF
+        busy.step()
+    assert busy.published().version == 1
 
 
 @pytest.mark.parametrize("kind", [FailureKind.DENIED, FailureKind.MISSING, FailureKind.UNREACHABLE])
@@ -689,7 +702,7 @@ changes = st.builds(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(changes, min_size=2, max_size=4), st.lists(steps, max_size=120), st.booleans())
+@given(st.lists(changes, min_size=2, max_size=4), long_lists(steps, 80), st.booleans())
 def test_any_interleaving_of_publishers_keeps_what_was_acknowledged(
     wanted: list[Change], script: list[Step], head_start: bool
 ) -> None:

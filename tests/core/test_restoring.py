@@ -25,6 +25,7 @@ from seekfs_core.restoring import (
 from seekfs_core.segment_layout import RECORD_ALIGNMENT, record_length, shares_of
 from seekfs_core.segment_messages import Restored, RestoredPage, RestoredSegment
 from seekfs_core.segments import SegmentLog
+from tests.core.strategies import long_lists
 
 RECORD = record_length(1000)
 
@@ -146,7 +147,7 @@ entries = st.builds(
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 5).map(key), entries)),
+    long_lists(st.tuples(st.integers(0, 5).map(key), entries), 12),
     st.dictionaries(st.integers(1, 4), st.integers(0, 7 * RECORD_ALIGNMENT)),
 )
 def test_whatever_is_found_every_page_has_one_place_and_the_log_takes_it(

@@ -45,6 +45,7 @@ from seekfs_core.segment_messages import (
 )
 from seekfs_core.segment_messages import PageOffered as DiskPageOffered
 from seekfs_core.segments import SegmentLog
+from tests.core.strategies import long_lists
 
 
 def key(n: int) -> PageKey:
@@ -208,8 +209,8 @@ RAM_EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.integers(0, 100), st.lists(RAM_EVENTS, max_size=60))
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 100), long_lists(RAM_EVENTS, 60))
 def test_it_does_what_a_naive_model_does(ceiling: int, events: list[RamEvent]) -> None:
     ram, naive = RamRetention(ceiling), NaiveRam(ceiling)
     for now, event in enumerate(events):

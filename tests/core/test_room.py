@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from seekfs_core.errors import ContractViolation
 from seekfs_core.room import Room
+from tests.core.strategies import long_lists
 
 
 def test_gets_leave_a_part_to_readers_and_a_larger_one_runs_alone() -> None:
@@ -35,7 +36,9 @@ def test_only_what_was_given_comes_back(length: int) -> None:
 
 @given(
     st.integers(1, 50),
-    st.lists(st.tuples(st.sampled_from(["get", "reader", "give", "give up", "back"]), st.integers(1, 60))),
+    long_lists(
+        st.tuples(st.sampled_from(["get", "reader", "give", "give up", "back"]), st.integers(1, 60)), 40
+    ),
 )
 def test_every_byte_is_in_one_account(bytes_max: int, steps: list[tuple[str, int]]) -> None:
     room = Room(bytes_max)

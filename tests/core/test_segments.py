@@ -556,7 +556,7 @@ class File:
     retired: bool = False
 
 
-KEYS = 16
+KEYS = 24
 
 
 class AnyDisk(RuleBasedStateMachine):
@@ -573,20 +573,22 @@ class AnyDisk(RuleBasedStateMachine):
         self.unmade: set[int] = set()
         self.sizes: dict[PageKey, int] = {}
         self.stopped: list[list[LogAction]] = []
+        self.carried: list[PageKey] = []
         self.unanswered: Counter[PageKey] = Counter()
 
     @initialize(
         segments=st.integers(1, 5),
-        pages=st.integers(1, 4),
-        entries=st.sampled_from([3, 6, 100]),
+        pages=st.sampled_from([1, 2, 3, 4, 4]),
+        entries=st.sampled_from([3, 6, 100, 100]),
         restart=st.sampled_from([True, True, False]),
+        hits=st.lists(st.integers(0, KEYS - 1), min_size=20, max_size=60),
     )
-    def start(self, segments: int, pages: int, entries: int, restart: bool) -> None:
+    def start(self, segments: int, pages: int, entries: int, restart: bool, hits: list[int]) -> None:
         self.log = SegmentLog(small_shares(segments, pages, entries_max=entries))
         if not restart:
             return
         # Nearly full: what is interesting happens at the ceiling.
-        numbers = iter(range(KEYS))
+        numbers = iter(range(2 * KEYS // 3))
         found = []
         for segment in range(1, segments):
             file = self.files[segment] = File(pages * RECORD)
@@ -600,6 +602,8 @@ class AnyDisk(RuleBasedStateMachine):
                 homes.append(RestoredPage(record.key, record.offset, PAGE))
             found.append(RestoredSegment(segment, file.capacity, tuple(homes)))
         self.finish(self.feed(Restored(tuple(found))))
+        # And used: what was hit lately is carried over, and what was not lets newcomers in.
+        self.hit(hits)
 
     def feed(self, event: LogEvent) -> list[LogAction]:
         """As the driver does: what is revealed or retired is so in the same critical section."""
@@ -631,17 +635,37 @@ class AnyDisk(RuleBasedStateMachine):
                 case action:
                     if isinstance(action, OpenSegment):
                         self.unmade.add(action.segment)
+                    if isinstance(action, CopyPage):
+                        self.carried.append(action.key)
                     rest.append(action)
         return rest
 
     @rule(
         target=jobs,
-        n=st.integers(0, KEYS - 1),
-        nbytes=st.sampled_from([1, PAGE // 2, PAGE, PAGE, PAGE, 3 * PAGE]),
-        times=st.integers(1, 3),
-        is_probe=st.sampled_from([False, False, False, True]),
+        offers=st.lists(
+            st.tuples(
+                st.integers(0, KEYS - 1),
+                st.sampled_from([1, PAGE // 2, PAGE, PAGE, PAGE, 3 * PAGE]),
+                st.integers(1, 3),
+                st.booleans(),
+                st.booleans(),
+            ),
+            min_size=3,
+            max_size=9,
+        ),
     )
-    def offer(self, n: int, nbytes: int, times: int, is_probe: bool) -> object:
+    def offer(self, offers: list[tuple[int, int, int, bool, bool]]) -> object:
+        """By as many threads, of which some have done everything before the next one comes."""
+        left = []
+        for n, nbytes, times, is_probe, is_done_at_once in offers:
+            job = self.offer_one(n, nbytes, times, is_probe)
+            if is_done_at_once:
+                self.finish(job)
+            else:
+                left.append(job)
+        return multiple(*left)
+
+    def offer_one(self, n: int, nbytes: int, times: int, is_probe: bool) -> list[LogAction]:
         """Ask for a page, and again if it was not worth it: that is how a newcomer gets in."""
         leased = frozenset(number for number, file in self.files.items() if file.readers)
         page = key(n)
@@ -680,6 +704,7 @@ class AnyDisk(RuleBasedStateMachine):
             case WritePage(page, segment, offset):
                 return self.write(page, segment, offset, self.sizes[page], works)
             case CopyPage(page, source, source_offset, segment, offset, nbytes):
+                self.carried.remove(page)
                 there = self.found.get(page)
                 if there is not None and there[0] == source:
                     assert there[1] == Record(page, source_offset, nbytes)
@@ -739,7 +764,7 @@ class AnyDisk(RuleBasedStateMachine):
         file.whole.add(Record(page, offset, nbytes))
         return self.feed(PageWritten(page, segment))
 
-    @rule(numbers=st.lists(st.integers(0, KEYS - 1), max_size=6))
+    @rule(numbers=st.lists(st.integers(0, KEYS - 1), min_size=6, max_size=12))
     def hit(self, numbers: list[int]) -> None:
         assert self.feed(HitsSeen(tuple(map(key, numbers)))) == []
 
@@ -747,6 +772,12 @@ class AnyDisk(RuleBasedStateMachine):
     def drop(self, n: int) -> object:
         self.found.pop(key(n), None)
         return self.feed(PageDropped(key(n)))
+
+    @rule(target=jobs)
+    def drop_what_is_carried_over(self) -> object:
+        """What is rare otherwise: a page is found to be wrong while it is copied."""
+        carried = [page for page in self.carried if page in self.found]
+        return self.drop(int.from_bytes(carried[0], "big")) if carried else multiple()
 
     @rule(target=leases, n=st.integers(0, KEYS - 1))
     def lease(self, n: int) -> object:

@@ -25,6 +25,7 @@ from seekfs_core.shelf import (
     shelf_layout,
 )
 from seekfs_core.tier import Outcome
+from tests.core.strategies import long_lists
 
 
 def shelf_of(
@@ -165,7 +166,7 @@ names = st.tuples(st.sampled_from("ab"), st.integers(1, 5))
 @given(
     st.integers(0, 20),
     st.dictionaries(st.sampled_from("ab"), st.integers(1, 5)),
-    st.lists(st.tuples(names, st.integers(0, 8), st.booleans())),
+    long_lists(st.tuples(names, st.integers(0, 8), st.booleans()), 30),
 )
 def test_the_ceiling_holds_and_no_current_one_leaves_for_another(
     ceiling_bytes: int, heads: dict[str, int], steps: list[tuple[ManifestName, int, bool]]

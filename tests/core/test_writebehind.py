@@ -20,6 +20,7 @@ from seekfs_core.writebehind import (
     WriteEnded,
     WritePage,
 )
+from tests.core.strategies import long_lists
 
 
 def key(number: int) -> PageKey:
@@ -180,12 +181,13 @@ def test_a_write_that_had_not_begun_cannot_end(ended: PageKey) -> None:
 
 @given(
     st.integers(1, 3),
-    st.lists(
+    long_lists(
         st.tuples(
-            st.sampled_from(["page", "page", "end", "end", "tick", "close"]),
+            st.sampled_from([*["page", "page", "end", "end", "tick"] * 4, "close"]),
             st.integers(0, 7),
             st.floats(0, 3),
-        )
+        ),
+        40,
     ),
 )
 def test_every_page_is_written_or_let_go_exactly_once(

@@ -298,7 +298,7 @@ class SimFetcher:
             now = self.process.world.clock.now
             fed = events.popleft()
             actions = self._feed_scheduler(fed, now)
-            self.process.oracle.fed(fed, actions)
+            self.process.oracle.fed(fed, actions, now)
             for action in actions:
                 self._carry_out(action, events, jobs)
         self.set_alarm()

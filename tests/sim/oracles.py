@@ -13,18 +13,25 @@ from attrs import define, field
 
 from seekfs_core.errors import FailureKind
 from seekfs_core.fetch_messages import (
+    CallFailed,
     DeliverPage,
     DropAhead,
     FailPage,
     FetchLimits,
+    GetFailed,
     GetReason,
     PagesWanted,
     ReadLeft,
+    StartCall,
     StartGet,
 )
 from seekfs_core.pages import PageKey, page_key
 
 ROUNDING = 1e-6
+
+REFUSALS = (429, 503)
+CALM_SECONDS = 10.0
+"""For so long after one of these nothing is asked for twice (docs/SPEC.md, late answers)."""
 
 
 class Violation(AssertionError):
@@ -75,6 +82,8 @@ class ProcessOracle:
     """Requests that read, as the store counted them."""
     wanted: dict[PageKey, set[int]] = field(factory=dict)
     wanted_by: defaultdict[int, set[PageKey]] = field(factory=lambda: defaultdict(set))
+    refused_at: float = float("-inf")
+    """When the store last answered that it is asked too often."""
     node: Budget = field(init=False)
     requests_of: dict[str, Budget] = field(factory=dict)
     bytes_of: dict[str, Budget] = field(factory=dict)
@@ -86,6 +95,10 @@ class ProcessOracle:
                 self.requests_of[ns] = Budget(each.rate_per_second, each.burst, f"the requests of {ns!r}")
             if (each := budget.bytes) is not None:
                 self.bytes_of[ns] = Budget(each.rate_per_second, each.burst, f"the bytes of {ns!r}")
+
+    def go_on_after(self, other: ProcessOracle) -> None:
+        """Of a process in the place of another one: a restart is no reason to ask the store for more."""
+        self.node, self.requests_of, self.bytes_of = other.node, other.requests_of, other.bytes_of
 
     # --- what the store sees ----------------------------------------------------------------
 
@@ -134,9 +147,12 @@ class ProcessOracle:
 
     # --- what readers want and hear ---------------------------------------------------------
 
-    def fed(self, event: Any, actions: tuple[Any, ...]) -> None:
+    def fed(self, event: Any, actions: tuple[Any, ...], now: float) -> None:
         """The scheduler was told something, and has answered."""
         kind = event.__class__
+        if (kind is GetFailed or kind is CallFailed) and event.failure.status in REFUSALS:
+            self.refused_at = now
+        self._check_turns(actions, now)
         if kind is PagesWanted:
             for page_id in event.pages:
                 key = page_key(event.source.key, page_id)
@@ -156,6 +172,29 @@ class ProcessOracle:
                 if not self.wanted_by[action.read].issuperset(action.lost):
                     raise Violation("a reader loses what it did not want")
                 self._forget(action.read, action.lost)
+
+    def _check_turns(self, actions: tuple[Any, ...], now: float) -> None:
+        """Whatever starts at one moment starts in the order of its turn: what may start last might have
+        started first. And nothing is asked for twice of a store that refuses requests."""
+        started: list[StartGet] = []
+        for action in actions:
+            kind = action.__class__
+            if kind is StartCall:
+                if started:
+                    raise Violation(f"call {action.call} starts after GET {started[0].get}")
+            elif kind is DropAhead:
+                started.clear()  # What is left of others may be shorter, and fit now.
+            elif kind is StartGet and action.reason is GetReason.HEDGE:
+                if now < self.refused_at + CALM_SECONDS:
+                    raise Violation(
+                        f"GET {action.get} is a hedge, {now - self.refused_at:g} s after a refusal"
+                    )
+            elif kind is StartGet:
+                if action.reason is GetReason.NEEDED and any(
+                    each.reason is GetReason.AHEAD and each.source.ns == action.source.ns for each in started
+                ):
+                    raise Violation(f"GET {action.get} is needed, and starts after what is read ahead")
+                started.append(action)
 
     def _forget(self, read: int, keys: Any) -> None:
         for key in list(keys):

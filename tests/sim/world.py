@@ -230,9 +230,12 @@ class World:
 
     # --- processes --------------------------------------------------------------------------
 
-    def _start_process(self) -> Process:
+    def _start_process(self, after: Process | None = None) -> Process:
+        """``after``: in the place of this one, so that what both ask of the store is asked by one node."""
         self._born += 1
         process = Process(self, f"process {self._born}")
+        if after is not None:
+            process.oracle.go_on_after(after.oracle)
         self.processes.append(process)
         return process
 
@@ -251,7 +254,8 @@ class World:
                 self.seen["closed"] += 1
                 process.close()
             yield self.chance.choice((0.0, 0.5))
-            self._start_process()
+            # One that still finishes its reads is a node of its own beside the new one.
+            self._start_process(None if process.life.is_alive else process)
 
     # --- publishers -------------------------------------------------------------------------
 
