@@ -60,6 +60,7 @@ from seekfs_core.writebehind import (
 )
 from tests.sim.content import Piece
 from tests.sim.memory import Buffer
+from tests.sim.oracles import Violation
 from tests.sim.store import Wire
 from tests.sim.tasks import NOW, Signal, Steps
 
@@ -142,6 +143,8 @@ class SimFetcher:
     gets: dict[int, StartGet] = field(factory=dict)
     inboxes: dict[int, Inbox] = field(factory=dict)
     to_write: dict[PageKey, Buffer] = field(factory=dict)
+    writes: int = 0
+    """Under way."""
     calls_not_made: int = 0
     _taken: dict[int, Buffer] = field(factory=dict)
     """The buffer that each GET is receiving into."""
@@ -382,6 +385,9 @@ class SimFetcher:
         for action in self._feed_write_behind(event, self.process.world.clock.now):
             match action:
                 case WritePage(key):
+                    self.writes += 1
+                    if self.writes > self.process.world.options.writers:
+                        raise Violation(f"{self.writes} writes at once")
                     jobs.append(lambda key=key: self.process.spawn(self._write(key)))  # type: ignore[misc]
                 case SkipPage(key):
                     jobs.append(partial(self.release, self.to_write.pop(key)))
@@ -404,6 +410,7 @@ class SimFetcher:
         else:
             yield NOW
         del self.to_write[key]
+        self.writes -= 1
         self.tell_writes(WriteEnded(key))
         self.release(buffer)
 

@@ -30,6 +30,7 @@ from seekfs_core.pages import PageKey, page_key
 ROUNDING = 1e-6
 
 REFUSALS = (429, 503)
+FINAL = (FailureKind.DENIED, FailureKind.MISSING, FailureKind.REDIRECTED, FailureKind.PRECONDITION)
 CALM_SECONDS = 10.0
 """For so long after one of these nothing is asked for twice (docs/SPEC.md, late answers)."""
 
@@ -82,6 +83,8 @@ class ProcessOracle:
     """Requests that read, as the store counted them."""
     wanted: dict[PageKey, set[int]] = field(factory=dict)
     wanted_by: defaultdict[int, set[PageKey]] = field(factory=lambda: defaultdict(set))
+    answered_for_good: set[tuple[type, int]] = field(factory=set)
+    """Requests that got an answer which another try would not change."""
     refused_at: float = float("-inf")
     """When the store last answered that it is asked too often."""
     node: Budget = field(init=False)
@@ -150,8 +153,11 @@ class ProcessOracle:
     def fed(self, event: Any, actions: tuple[Any, ...], now: float) -> None:
         """The scheduler was told something, and has answered."""
         kind = event.__class__
-        if (kind is GetFailed or kind is CallFailed) and event.failure.status in REFUSALS:
-            self.refused_at = now
+        if kind is GetFailed or kind is CallFailed:
+            if event.failure.status in REFUSALS:
+                self.refused_at = now
+            if event.failure.kind in FINAL:
+                self.answered_for_good.add((kind, event.get if kind is GetFailed else event.call))
         self._check_turns(actions, now)
         if kind is PagesWanted:
             for page_id in event.pages:
@@ -180,6 +186,8 @@ class ProcessOracle:
         for action in actions:
             kind = action.__class__
             if kind is StartCall:
+                if (CallFailed, action.call) in self.answered_for_good:
+                    raise Violation(f"call {action.call} is made again, and its answer will be the same")
                 if started:
                     raise Violation(f"call {action.call} starts after GET {started[0].get}")
             elif kind is DropAhead:
@@ -190,6 +198,8 @@ class ProcessOracle:
                         f"GET {action.get} is a hedge, {now - self.refused_at:g} s after a refusal"
                     )
             elif kind is StartGet:
+                if (GetFailed, action.get) in self.answered_for_good:
+                    raise Violation(f"GET {action.get} is made again, and its answer will be the same")
                 if action.reason is GetReason.NEEDED and any(
                     each.reason is GetReason.AHEAD and each.source.ns == action.source.ns for each in started
                 ):

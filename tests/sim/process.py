@@ -13,6 +13,7 @@ from seekfs_core.budget import GetBudget
 from seekfs_core.fetch import FetchScheduler
 from seekfs_core.fetch_messages import FetchLimits
 from seekfs_core.hedge import HedgePolicy
+from seekfs_core.machine import Tick
 from seekfs_core.resolver import ManifestResolver
 from seekfs_core.retry import RetryPolicy
 from seekfs_core.segments import SegmentLog
@@ -183,3 +184,15 @@ class Process:
         made = statistics.gets_started + statistics.calls_started
         if made != self.oracle.asked:
             raise Violation(f"{self.name} says {made} requests, and the store counted {self.oracle.asked}")
+
+    def check_well(self) -> None:
+        """All has been well for long: the store is asked as often as ever, and the disk tried again."""
+        # Which the scheduler notices when it is asked, and nobody asks it for nothing.
+        self.fetcher.tell(Tick())
+        rate = self.fetcher.scheduler.statistics().rate_per_second
+        if rate < self.world.options.rate_per_second:
+            raise Violation(f"{self.name} asks a store that is well {rate:g} times a second")
+        if self.tier is not None:
+            for switch in (self.tier.calls.reading, self.tier.calls.writing):
+                if not switch.would_let_through():
+                    raise Violation(f"{switch.name} is never tried again: {switch.health}")

@@ -257,9 +257,11 @@ class SimStore:
 
         def come() -> None:
             if fault == "late write":
-                self._soon(
-                    self.chance.exponential(1.0), lambda: self._write(key, value, size, create_only, if_match)
-                )
+                if self.chance.happens(0.75):  # Else it is so late that it never comes.
+                    self._soon(
+                        self.chance.exponential(1.0),
+                        lambda: self._write(key, value, size, create_only, if_match),
+                    )
                 done(StoreFailure(kind=FailureKind.TIMED_OUT, detail="no answer"))
                 return
             refusal = self._write(key, value, size, create_only, if_match)

@@ -216,6 +216,7 @@ class World:
     def _check_end(self) -> None:
         for process in self._living():
             process.check_idle()
+            process.check_well()
         if self.reads_begun != self.reads_ended + self.reads_killed:
             raise Violation(f"{self.reads_begun} reads began, {self.reads_ended} ended")
         for publisher in self.publishers:
