@@ -23,6 +23,7 @@ from tests.planted.checks import ROOT, SimulatorOutcome, TestsOutcome, Workspace
 BUGS: Final = Path(__file__).parent / "bugs"
 SEEDS: Final = 200
 PAGE: Final = ROOT / "docs" / "planted-bugs.md"
+NONE: Final = "-"
 
 
 @frozen
@@ -96,7 +97,7 @@ def check_clean_copy(seeds: int) -> None:
 
 def _first_of(names: Sequence[str]) -> str:
     if not names:
-        return "-"
+        return NONE
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     file, _, test = names[0].partition("::")
     return f"`{file.removesuffix('.py')}`: {test.removeprefix('test_').replace('_', ' ')}{more}"
@@ -104,7 +105,6 @@ def _first_of(names: Sequence[str]) -> str:
 
 HEAD: Final = """| bug | what is wrong | own tests | searches | simulator, by seed |
 |---|---|---|---|---|"""
-NONE: Final = "-"
 
 
 def row(verdict: Verdict) -> str:
