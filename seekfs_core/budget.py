@@ -10,7 +10,8 @@ know what its predecessor spent, and this way the bound holds across the restart
 default of 200 per second the burst is back after a tenth of a second.
 
 Bytes are budgeted the same way: then a unit is a byte, and a request takes as many as it asks for. One that
-asks for more than the burst may start when the budget is full, and what it took beyond is paid off after it.
+asks for more than the burst may start when the budget is full, and what it took beyond is paid off after it;
+a restart forgets that, so that the bound holds over restarts where no request is larger than the burst.
 
 What the budget pays for is every request that reads (``is_charged``). Writes are free: there are few of
 them, and none on a training node, which is what ``s3.get_budget_per_sec`` is there for.

@@ -56,7 +56,8 @@ class Budget:
     what: str
     taken: float = 0.0
     lowest: float = float("inf")
-    owed: float = 0.0
+    is_overdrawn: bool = False
+    """Whether a request ever took more than the burst."""
 
     def spend(self, now: float, units: float = 1.0) -> None:
         """So many are taken now. What one request takes beyond the burst is paid for after it."""
@@ -65,6 +66,7 @@ class Budget:
         if self.taken - self.rate * now > self.lowest + self.burst + ROUNDING * max(1.0, self.burst):
             raise Violation(f"{self.what} was spent faster than {self.rate:g} a second and {self.burst:g}")
         self.taken += units - min(units, self.burst)
+        self.is_overdrawn |= units > self.burst
 
 
 @define(eq=False)
@@ -100,8 +102,13 @@ class ProcessOracle:
                 self.bytes_of[ns] = Budget(each.rate_per_second, each.burst, f"the bytes of {ns!r}")
 
     def go_on_after(self, other: ProcessOracle) -> None:
-        """Of a process in the place of another one: a restart is no reason to ask the store for more."""
-        self.node, self.requests_of, self.bytes_of = other.node, other.requests_of, other.bytes_of
+        """Of a process in the place of another one: a restart is no reason to ask the store for more.
+
+        What one GET took beyond its burst is forgotten with who took it. The burst that a daemon gives to a
+        namespace is never less than a GET, so that only embedders come to that.
+        """
+        self.node, self.requests_of = other.node, other.requests_of
+        self.bytes_of |= {ns: account for ns, account in other.bytes_of.items() if not account.is_overdrawn}
 
     # --- what the store sees ----------------------------------------------------------------
 
